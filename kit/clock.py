@@ -1,0 +1,43 @@
+"""The business clock: what day and hour it is for boards, rules and statements.
+
+In production it is real time. A rehearsal (the demo, a drill) gives a *time map*: a JSON list of
+`[real, business]` pairs in epoch seconds, ascending, between which business time is interpolated;
+before the first and after the last it moves at real speed. Signatures, leases, retries and
+telemetry never use it.
+"""
+
+import json
+import time
+from bisect import bisect_right
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+Clock = Callable[[], datetime]
+
+
+def real_time() -> datetime:
+    """Now, in UTC."""
+    return datetime.now(UTC)
+
+
+def load(time_map: Path | None) -> Clock:
+    """The business clock: real time, or as the map says."""
+    if time_map is None:
+        return real_time
+    points = [(float(real), float(business)) for real, business in json.loads(time_map.read_text())]
+    if not points or points != sorted(points):
+        raise ValueError(f"{time_map}: expected a non-empty ascending list of [real, business]")
+    return lambda: datetime.fromtimestamp(interpolate(points, time.time()), UTC)
+
+
+def interpolate(points: list[tuple[float, float]], real: float) -> float:
+    """Business time at `real` (epoch seconds), piecewise linear through the points."""
+    after = bisect_right(points, (real, float("inf")))
+    if after == 0:
+        return points[0][1] + (real - points[0][0])
+    r0, b0 = points[after - 1]
+    if after == len(points):
+        return b0 + (real - r0)
+    r1, b1 = points[after]
+    return b0 + (b1 - b0) * (real - r0) / (r1 - r0)

@@ -1,0 +1,361 @@
+"""Batches of states into one transaction, their results out again, then the offsets.
+
+What happens to a batch, in this order:
+
+1. Every message is decoded; one that can't be is put aside as a dead letter, alone.
+2. Per key only the highest version is kept: it says everything.
+3. `apply(transaction, batch)` runs inside one transaction, which is committed.
+4. What it returned, the current state of every key the batch touches, is published and
+   acknowledged.
+5. Dead letters are published, and the offsets are committed.
+
+A crash anywhere repeats the batch, which changes nothing twice, because `apply` compares versions.
+A transient error (database or broker away, deadlock) is retried here with backoff. Any other error
+is narrowed down by halves to the message that causes it, which becomes a dead letter. Too many of
+those in a row mean that the fault is ours: consumption halts, with nothing put aside and no offset
+moved.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import msgspec
+import structlog
+from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+from aiokafka.errors import KafkaError
+from faststream import AckPolicy, StreamMessage
+from faststream.kafka import KafkaBroker
+from faststream.kafka.message import KafkaAckableMessage
+from prometheus_client import Gauge
+
+from kit import telemetry
+from kit.database import Database, Transaction, is_transient
+from kit.publisher import Header, Publisher, PublishError
+from kit.settings import KitSettings
+from schemas.base import State
+from schemas.topics import BY_NAME, consumed_by, dead_letter_name
+
+log = structlog.get_logger(__name__)
+
+MAX_RECORDS = 2000  # per batch; 500 costs a third of the throughput, more gains nothing
+POLL_MS = 20  # FastStream waits this long twice when idle; it bounds the latency of the first event
+FIRST_RETRY_SECONDS = 0.1
+LAST_RETRY_SECONDS = 5.0
+PATIENCE_SECONDS = 120.0  # then the batch is handed back to Kafka; below max_poll_interval
+GRACE_SECONDS = 20.0  # a stopping process finishes its batch within this, or abandons it whole
+STUCK_SECONDS = 240.0  # a batch in hand for longer means that the process must be restarted
+MAX_POLL_INTERVAL_MS = 300_000
+DEAD_IN_A_ROW = 25  # more consecutive failures than bad data explains: halt
+DEAD_RATIO = 0.5  # of the last DEAD_WINDOW messages
+DEAD_WINDOW = 1000
+
+S = TypeVar("S", bound=State)
+Raw = ConsumerRecord[bytes | None, bytes | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Decoded messages, at most one (the newest) per key and topic."""
+
+    states: Sequence[State]
+
+    def of(self, kind: type[S]) -> list[S]:
+        """The states of one type, in the order in which they came."""
+        return [state for state in self.states if isinstance(state, kind)]
+
+
+Apply = Callable[[Transaction, Batch], Awaitable[Iterable[State]]]
+
+
+class HaltedError(Exception):
+    """So many messages failed that the fault must be ours; consumption has stopped."""
+
+
+@dataclass(slots=True)
+class FloodGuard:
+    """Counts failures over what was seen, and says when it is no longer a matter of bad data."""
+
+    in_a_row: int = 0
+    recent: list[bool] = field(default_factory=list)
+
+    def would_flood(self, outcomes: Sequence[bool]) -> str | None:
+        """The reason to halt if these outcomes (True is a failure) were added, else None."""
+        in_a_row = self.in_a_row
+        for failed in outcomes:
+            in_a_row = in_a_row + 1 if failed else 0
+            if in_a_row > DEAD_IN_A_ROW:
+                return f"more than {DEAD_IN_A_ROW} messages in a row could not be applied"
+        recent = [*self.recent, *outcomes][-DEAD_WINDOW:]
+        if len(recent) == DEAD_WINDOW and sum(recent) > DEAD_RATIO * DEAD_WINDOW:
+            return f"over {DEAD_RATIO:.0%} of the last {DEAD_WINDOW} messages could not be applied"
+        return None
+
+    def add(self, outcomes: Sequence[bool]) -> None:
+        """Remember the outcomes of a finished batch."""
+        for failed in outcomes:
+            self.in_a_row = self.in_a_row + 1 if failed else 0
+        self.recent = [*self.recent, *outcomes][-DEAD_WINDOW:]
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    raw: Raw
+    error: BaseException
+    attempt: int
+
+
+class Processor:
+    """Steps 1 to 5 without Kafka's consumer: live consumption and rebuilds share it."""
+
+    def __init__(
+        self, *, service: str, prefix: str, database: Database, publisher: Publisher, apply: Apply
+    ) -> None:
+        self._service = service
+        self._prefix = prefix
+        self._database = database
+        self._publisher = publisher
+        self._apply = apply
+        self._guard = FloodGuard()
+
+    async def process(self, raws: Sequence[Raw], *, emit: bool = True) -> None:
+        """Apply a batch for good; raises `HaltedError`, or a transient error that outlasts us."""
+        began = time.perf_counter()
+        decoded, failures = self._decode(raws)
+        failures += await self._apply_isolating(decoded, emit=emit)
+        await self._bury(raws, failures)
+        telemetry.BATCH_SECONDS.observe(time.perf_counter() - began)
+        telemetry.BATCH_MESSAGES.observe(len(raws))
+        now = time.time()
+        for topic, oldest in _oldest(raws).items():
+            telemetry.DELIVERY_AGE_SECONDS.labels(topic).observe(max(0.0, now - oldest))
+
+    def _decode(self, raws: Sequence[Raw]) -> tuple[list[tuple[Raw, State]], list[_Failure]]:
+        newest: dict[tuple[str, str], tuple[Raw, State]] = {}
+        failures: list[_Failure] = []
+        for raw in raws:
+            if raw.value is None:
+                continue  # a tombstone: compaction's business, our states say `deleted`
+            topic = raw.topic.removeprefix(self._prefix)
+            try:
+                state = BY_NAME[topic].event.decode(raw.value)
+                slot = (topic, state.key)
+            except (msgspec.DecodeError, KeyError, ValueError) as error:
+                failures.append(_Failure(raw, error, 1))
+                continue
+            known = newest.get(slot)
+            if known is None or known[1].version < state.version:
+                newest[slot] = (raw, state)
+        for topic, count in _counts(raws, self._prefix).items():
+            telemetry.CONSUMED.labels(topic).inc(count)
+        return list(newest.values()), failures
+
+    async def _apply_isolating(
+        self, pairs: list[tuple[Raw, State]], *, emit: bool
+    ) -> list[_Failure]:
+        """Apply all in one transaction; on a permanent error, each half in its own."""
+        if not pairs:
+            return []
+        try:
+            await self._apply_patiently(pairs, emit=emit)
+        except Exception as error:  # whatever the handler raises is the message's
+            if _retriable(error):
+                raise
+            if len(pairs) == 1:
+                return [_Failure(pairs[0][0], error, 1)]
+            middle = len(pairs) // 2
+            failures = await self._apply_isolating(pairs[:middle], emit=emit)
+            return failures + await self._apply_isolating(pairs[middle:], emit=emit)
+        return []
+
+    async def _apply_patiently(self, pairs: list[tuple[Raw, State]], *, emit: bool) -> None:
+        delay, deadline = FIRST_RETRY_SECONDS, time.monotonic() + PATIENCE_SECONDS
+        batch = Batch([state for _, state in pairs])
+        while True:
+            try:
+                async with self._database.transaction() as transaction:
+                    touched = list(await self._apply(transaction, batch))
+                if emit:
+                    await self._publisher.publish(touched)
+            except Exception as error:
+                if not _retriable(error) or time.monotonic() + delay > deadline:
+                    raise
+                telemetry.RETRIES.labels(type(error).__name__).inc()
+                log.warning("batch_retried", error=repr(error)[:300], after_seconds=delay)
+                await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311  # jitter
+                delay = min(delay * 2, LAST_RETRY_SECONDS)
+            else:
+                return
+
+    async def _bury(self, raws: Sequence[Raw], failures: list[_Failure]) -> None:
+        failed = {(f.raw.topic, f.raw.partition, f.raw.offset) for f in failures}
+        outcomes = [(raw.topic, raw.partition, raw.offset) in failed for raw in raws]
+        reason = self._guard.would_flood(outcomes)
+        if reason:
+            last = failures[-1]
+            raise HaltedError(f"{reason}; the last: {last.error!r}") from last.error
+        for failure in failures:
+            await self._put_aside(failure)
+        self._guard.add(outcomes)
+
+    async def _put_aside(self, failure: _Failure) -> None:
+        raw, kind = failure.raw, type(failure.error).__name__
+        topic = raw.topic.removeprefix(self._prefix)
+        log.error(
+            "message_put_aside",
+            topic=topic,
+            partition=raw.partition,
+            offset=raw.offset,
+            error=kind,
+            reason=str(failure.error)[:500],
+            exc_info=failure.error if not isinstance(failure.error, ValueError) else None,
+        )
+        headers: list[Header] = [
+            *raw.headers,
+            ("dead.reason", str(failure.error)[:2000].encode()),
+            ("dead.error", kind.encode()),
+            ("dead.attempt", str(failure.attempt).encode()),
+            ("dead.source", f"{topic}/{raw.partition}/{raw.offset}".encode()),
+        ]
+        dead = dead_letter_name(topic, self._service)
+        await self._publisher.publish_raw(dead, [(raw.key or b"", raw.value or b"", headers)])
+        telemetry.DEAD_LETTERS.labels(topic, kind).inc()
+
+
+class Consumer:
+    """A service's member of its consumer group, on FastStream."""
+
+    def __init__(self, settings: KitSettings, *, service: str, processor: Processor) -> None:
+        self._processor = processor
+        self._in_hand_since: float | None = None
+        self._oldest_in_hand: float | None = None
+        self._stopping = asyncio.Event()
+        self.halted: str | None = None
+        self._topics = [settings.topic_prefix + topic.name for topic in consumed_by(service)]
+        self.group = settings.topic_prefix + service
+        self._broker = KafkaBroker(
+            settings.kafka,
+            apply_types=False,  # injected arguments cost a thread hop per call
+            graceful_timeout=GRACE_SECONDS,
+            allow_auto_create_topics=False,
+            log_level=10,
+        )
+        self._subscriber = self._broker.subscriber(
+            *self._topics,
+            batch=True,
+            group_id=self.group,
+            ack_policy=AckPolicy.NACK_ON_ERROR,
+            auto_offset_reset="earliest",
+            max_records=MAX_RECORDS,
+            batch_timeout_ms=POLL_MS,
+            max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
+            partition_assignment_strategy=(StickyPartitionAssignor,),
+            listener=_FinishFirst(self),
+            parser=self._keep_raw,
+            decoder=_undecoded,
+        )
+        self._subscriber(self._handle)
+        gauge: Gauge = telemetry.LAG_SECONDS
+        gauge.set_function(self.lag_seconds)
+        telemetry.HALTED.set_function(lambda: 0.0 if self.halted is None else 1.0)
+
+    async def start(self) -> None:
+        """Join the group; raises KafkaError when no broker answers."""
+        await self._broker.start()
+
+    async def stop(self) -> None:
+        """Finish the batch in hand within the grace period, or abandon it whole; then leave."""
+        self._stopping.set()
+        await self._broker.stop()
+
+    def lag_seconds(self) -> float:
+        """Age of the oldest message that is known and not yet applied."""
+        now = time.time()
+        if self._oldest_in_hand is not None:
+            return max(0.0, now - self._oldest_in_hand)
+        return 0.0
+
+    def problem(self) -> str | None:
+        """Why this consumer isn't ready, None when it is."""
+        if self.halted:
+            return f"halted: {self.halted}"
+        if self._subscriber.consumer is None:
+            return "not connected to Kafka"
+        return None
+
+    def stuck(self) -> bool:
+        """Whether a batch has been in hand for so long that only a restart helps."""
+        since = self._in_hand_since
+        return (
+            since is not None and self.halted is None and time.monotonic() - since > STUCK_SECONDS
+        )
+
+    async def _keep_raw(self, records: tuple[Raw, ...]) -> StreamMessage[Any]:
+        """Parse nothing: FastStream's own parser drops a batch over one undecodable header."""
+        consumer = self._subscriber.consumer
+        assert consumer is not None
+        return KafkaAckableMessage(
+            raw_message=records, body=records, headers={}, consumer=consumer, batch_headers=[]
+        )
+
+    async def _handle(self, records: tuple[Raw, ...]) -> None:
+        self._in_hand_since = time.monotonic()
+        self._oldest_in_hand = min(raw.timestamp for raw in records) / 1000
+        try:
+            await self._processor.process(records)
+        except HaltedError as error:
+            self.halted = str(error)
+            log.critical("consumer_halted", reason=self.halted)
+            # Hold the batch, unacknowledged, until somebody restarts us with a fix.
+            await self._stopping.wait()
+            raise
+        finally:
+            self._in_hand_since = self._oldest_in_hand = None
+
+    async def finish_batch(self) -> None:
+        """Wait until the batch in hand is done, so that nobody else works on it at once."""
+        lock: Any = self._subscriber.lock
+        if self.halted is None and hasattr(lock, "wait_release"):
+            await lock.wait_release(GRACE_SECONDS)
+
+
+class _FinishFirst(ConsumerRebalanceListener):
+    """Before partitions are given away, finish what was taken from them."""
+
+    def __init__(self, consumer: Consumer) -> None:
+        self._consumer = consumer
+
+    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        if revoked:
+            await self._consumer.finish_batch()
+
+    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        log.info("partitions_assigned", count=len(assigned))
+
+
+async def _undecoded(message: StreamMessage[Any]) -> Any:
+    return message.body
+
+
+def _retriable(error: BaseException) -> bool:
+    return isinstance(error, PublishError | KafkaError) or is_transient(error)
+
+
+def _oldest(raws: Sequence[Raw]) -> dict[str, float]:
+    oldest: dict[str, float] = {}
+    for raw in raws:
+        oldest[raw.topic] = min(oldest.get(raw.topic, raw.timestamp / 1000), raw.timestamp / 1000)
+    return oldest
+
+
+def _counts(raws: Sequence[Raw], prefix: str) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for raw in raws:
+        topic = raw.topic.removeprefix(prefix)
+        counts[topic] = counts.get(topic, 0) + 1
+    return counts

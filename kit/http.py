@@ -1,0 +1,159 @@
+"""HTTP as every service speaks it: problem+json errors (RFC 9457), body limits, telemetry.
+
+`Problem` is the one exception for clients' mistakes; its `detail` says what to do. Unexpected
+errors become a 500 without internals, and are logged with them.
+"""
+
+import time
+from typing import Any
+
+import msgspec
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from kit import telemetry
+
+log = structlog.get_logger(__name__)
+
+PROBLEM_JSON = "application/problem+json"
+
+
+class Problem(Exception):  # noqa: N818  # the RFC's word
+    """An error answer: `kind` is stable for programs, `detail` tells a person what to do."""
+
+    def __init__(
+        self,
+        status: int,
+        kind: str,
+        detail: str,
+        *,
+        headers: dict[str, str] | None = None,
+        **extra: Any,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.kind = kind
+        self.detail = detail
+        self.headers = headers or {}
+        self.extra = extra
+
+    def response(self) -> Response:
+        """The answer as RFC 9457 has it."""
+        body = {
+            "type": f"urn:pacesetter:problem:{self.kind}",
+            "title": self.kind.replace("-", " "),
+            "status": self.status,
+            "detail": self.detail,
+            **self.extra,
+        }
+        return Response(
+            msgspec.json.encode(body), self.status, headers=self.headers, media_type=PROBLEM_JSON
+        )
+
+
+def install(app: FastAPI, *, max_body_bytes: int) -> None:
+    """Give an application our errors, limit and telemetry."""
+    app.add_exception_handler(Problem, _on_problem)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    app.add_exception_handler(Exception, _on_surprise)
+    app.add_middleware(_Limits, max_body_bytes=max_body_bytes)
+    app.add_middleware(_Telemetry)
+
+
+def json_response(data: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Any msgspec-encodable data as JSON; decimals as text."""
+    body = msgspec.json.encode(data)
+    return Response(body, status, headers=headers, media_type="application/json")
+
+
+async def _on_problem(_: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)
+    return error.response()
+
+
+async def _on_http_exception(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    kinds = {404: "not-found", 405: "method-not-allowed"}
+    kind = kinds.get(error.status_code, "http-error")
+    headers = dict(error.headers or {})
+    return Problem(error.status_code, kind, str(error.detail), headers=headers).response()
+
+
+async def _on_invalid_request(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    errors = [
+        {"where": ".".join(str(part) for part in item["loc"]), "what": item["msg"]}
+        for item in error.errors()
+    ]
+    detail = "; ".join(f"{item['where']}: {item['what']}" for item in errors[:5])
+    return Problem(422, "invalid-request", detail, errors=errors).response()
+
+
+async def _on_surprise(request: Request, error: Exception) -> Response:
+    log.error("request_failed", path=request.url.path, exc_info=error)
+    return Problem(500, "internal", "Our fault; it has been logged. Try again later.").response()
+
+
+class _Limits:
+    """Refuses bodies over the limit, announced or not, before they are held in memory."""
+
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int) -> None:
+        self._app = app
+        self._max = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        for name, value in scope["headers"]:
+            if name == b"content-length" and value.isdigit() and int(value) > self._max:
+                await self._problem().response()(scope, receive, send)
+                return
+        seen = 0
+
+        async def limited() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > self._max:
+                raise self._problem()
+            return message
+
+        await self._app(scope, limited, send)
+
+    def _problem(self) -> Problem:
+        return Problem(
+            413, "too-large", f"The body is over {self._max} bytes; send it in smaller parts."
+        )
+
+
+class _Telemetry:
+    """Times each request under its route template, so that ids never become labels."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began, status = time.perf_counter(), 500
+
+        async def noted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        finally:
+            route = getattr(scope.get("route"), "path", "none")
+            telemetry.HTTP_SECONDS.labels(route, f"{status // 100}xx").observe(
+                time.perf_counter() - began
+            )

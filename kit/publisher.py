@@ -1,0 +1,159 @@
+"""Publish states to their topics: by key, batched per partition, acknowledged by all replicas.
+
+`publish` returns only when Kafka has everything; it raises `PublishError` otherwise, and the caller
+must act as if nothing was sent (sending a state twice is harmless). A producer that met a fatal
+error is replaced, because an idempotent producer never recovers from one by itself.
+"""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from kit import telemetry
+from kit.kafka import partition_for
+from kit.settings import KitSettings
+from schemas.base import State
+from schemas.topics import BY_NAME
+
+log = structlog.get_logger(__name__)
+
+TIMEOUT_SECONDS = 10.0  # a healthy cluster acknowledges in milliseconds
+STOP_SECONDS = 5.0  # aiokafka's own stop waits for ever while the broker is down
+MAX_BATCH_BYTES = 512 * 1024  # half of Kafka's default message.max.bytes
+MAX_MESSAGE_BYTES = 3 * 1024 * 1024  # the largest max.message.bytes in the registry
+
+Header = tuple[str, bytes]
+
+
+class PublishError(Exception):
+    """Kafka has not acknowledged; nothing may be assumed to be there. Try again."""
+
+
+class MessageTooLargeError(ValueError):
+    """A message that no topic of ours takes; trying again won't help."""
+
+
+class Publisher:
+    """The process's way onto Kafka."""
+
+    def __init__(self, settings: KitSettings) -> None:
+        self._settings = settings
+        self._producer: AIOKafkaProducer | None = None
+        self._replacing = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Connect; raises KafkaError when no broker answers."""
+        self._producer = self._new_producer()
+        await self._producer.start()
+
+    async def stop(self) -> None:
+        """Disconnect, within a bounded time."""
+        if self._producer is not None:
+            await _stop(self._producer)
+            self._producer = None
+
+    async def publish(self, states: Iterable[State]) -> None:
+        """Put each state onto its topic and wait until all are acknowledged."""
+        grouped: dict[tuple[str, int], list[tuple[bytes, bytes, list[Header]]]] = defaultdict(list)
+        for state in states:
+            key = state.key.encode()
+            topic = BY_NAME[state.topic]
+            trace = getattr(state, "trace", "")
+            headers = [("traceparent", trace.encode())] if trace else []
+            slot = (topic.name, partition_for(key, topic.partitions))
+            grouped[slot].append((key, state.encode(), headers))
+        await self._send(grouped)
+
+    async def publish_raw(
+        self, topic: str, messages: Sequence[tuple[bytes, bytes, list[Header]]]
+    ) -> None:
+        """Put bytes onto the single partition of a dead-letter topic."""
+        await self._send({(topic, 0): list(messages)})
+
+    async def _send(
+        self, grouped: dict[tuple[str, int], list[tuple[bytes, bytes, list[Header]]]]
+    ) -> None:
+        if not grouped:
+            return
+        producer = self._producer
+        if producer is None:
+            raise PublishError("the publisher is not started")
+        began = time.perf_counter()
+        try:
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                waiting = [
+                    future
+                    for (topic, partition), messages in grouped.items()
+                    for future in await self._enqueue(producer, topic, partition, messages)
+                ]
+                await asyncio.gather(*waiting)
+        except (KafkaError, TimeoutError) as error:
+            telemetry.PUBLISH_FAILURES.inc()
+            await self._replace(producer, error)
+            raise PublishError(f"Kafka did not acknowledge: {error!r}") from error
+        telemetry.PUBLISH_SECONDS.observe(time.perf_counter() - began)
+        for (topic, _), messages in grouped.items():
+            telemetry.PUBLISHED.labels(topic).inc(len(messages))
+
+    async def _enqueue(
+        self,
+        producer: AIOKafkaProducer,
+        topic: str,
+        partition: int,
+        messages: list[tuple[bytes, bytes, list[Header]]],
+    ) -> list["asyncio.Future[object]"]:
+        """Fill as few batches as the size limit allows, and hand them to the producer."""
+        name = self._settings.topic_prefix + topic
+        futures: list[asyncio.Future[object]] = []
+        batch, size = producer.create_batch(), 0
+        for key, value, headers in messages:
+            length = len(key) + len(value) + 128
+            if length > MAX_MESSAGE_BYTES:
+                raise MessageTooLargeError(f"{topic}: a message of {length} bytes")
+            if size and size + length > MAX_BATCH_BYTES:
+                futures.append(await producer.send_batch(batch, name, partition=partition))
+                batch, size = producer.create_batch(), 0
+            batch.append(timestamp=None, key=key, value=value, headers=headers)
+            size += length
+        futures.append(await producer.send_batch(batch, name, partition=partition))
+        return futures
+
+    def _new_producer(self) -> AIOKafkaProducer:
+        return AIOKafkaProducer(
+            bootstrap_servers=self._settings.kafka,
+            acks="all",
+            enable_idempotence=True,
+            compression_type="zstd",
+            # Our own batches are cut above; the producer must not refuse the largest message.
+            max_batch_size=MAX_MESSAGE_BYTES + 64 * 1024,
+            max_request_size=MAX_MESSAGE_BYTES + 128 * 1024,
+            request_timeout_ms=int(TIMEOUT_SECONDS * 1000),
+        )
+
+    async def _replace(self, broken: AIOKafkaProducer, error: BaseException) -> None:
+        async with self._replacing:
+            if self._producer is not broken:
+                return  # another publication has replaced it already
+            log.warning("producer_replaced", error=repr(error))
+            await _stop(broken)
+            fresh = self._new_producer()
+            try:
+                async with asyncio.timeout(TIMEOUT_SECONDS):
+                    await fresh.start()
+            except (KafkaError, TimeoutError):
+                await _stop(fresh)
+                return  # the broken one stays in place; the next failure tries again
+            self._producer = fresh
+
+
+async def _stop(producer: AIOKafkaProducer) -> None:
+    try:
+        async with asyncio.timeout(STOP_SECONDS):
+            await producer.stop()
+    except (KafkaError, TimeoutError):
+        log.warning("producer_stop_abandoned")

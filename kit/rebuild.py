@@ -1,0 +1,161 @@
+"""Drop a store and make it again from the topics, and replay dead letters.
+
+Both run while the service is stopped, through the same code as live batches. A rebuild reads the
+context topics (directory, goals, own state) to their end first and then the rest; emits are
+suppressed, since what they would say has been said. Afterwards the group's offsets stand where the
+rebuild ended, so that the service goes on from there.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+
+from kit.consumer import MAX_RECORDS, Raw
+from kit.service import Service
+from schemas.topics import Topic, consumed_by, dead_letter_name
+
+log = structlog.get_logger(__name__)
+
+Progress = Callable[[int, int], None]  # messages done, messages in all
+Offsets = dict[TopicPartition, int]
+
+
+class GroupIsActiveError(Exception):
+    """The service is still running: two would work on the same store."""
+
+
+async def rebuild(service: Service, progress: Progress | None = None) -> str:
+    """Make the store again; returns its checksum. The service's replicas must be stopped."""
+    await _refuse_while_running(service)
+    await service.database.drop()
+    topics = consumed_by(service.name)
+    async with service.connected():
+        ends: Offsets = {}
+        done = 0
+        async with _reader(service) as reader:
+            for topic in topics:
+                ends |= await _ends(reader, service, topic)
+            starts = await reader.beginning_offsets(list(ends))
+            total = sum(ends[tp] - starts[tp] for tp in ends)
+            for context in (True, False):
+                names = {
+                    service.settings.topic_prefix + t.name for t in topics if t.context is context
+                }
+                part = {tp: end for tp, end in ends.items() if tp.topic in names}
+                async for records in _read(reader, part, starts):
+                    await service.processor.process(records, emit=False)
+                    done += len(records)
+                    if progress is not None:
+                        progress(done, total)
+        if service.settle is not None:
+            await service.settle()
+        await _commit(service, ends)
+        return await service.checksum()
+
+
+async def replay_dead_letters(service: Service, topic: str) -> int:
+    """Apply a topic's dead letters again, oldest first; returns how many were taken.
+
+    What fails again is put aside again, with its new reason.
+    """
+    await _refuse_while_running(service)
+    prefix = service.settings.topic_prefix
+    source = TopicPartition(prefix + dead_letter_name(topic, service.name), 0)
+    group = f"{prefix}{service.name}.replay"
+    taken = 0
+    async with service.connected(), _reader(service, group=group) as reader:
+        reader.assign([source])
+        end = (await reader.end_offsets([source]))[source]
+        start = await reader.committed(source)
+        if start is None:
+            start = (await reader.beginning_offsets([source]))[source]
+        async for records in _read(reader, {source: end}, {source: start}):
+            originals = [_as_original(record, prefix + topic) for record in records]
+            await service.processor.process(originals)
+            taken += len(records)
+        await reader.commit({source: end})
+    return taken
+
+
+def _as_original(record: Raw, topic: str) -> Raw:
+    headers = [(name, value) for name, value in record.headers if not name.startswith("dead.")]
+    return ConsumerRecord(
+        topic,
+        record.partition,
+        record.offset,
+        record.timestamp,
+        record.timestamp_type,
+        record.key,
+        record.value,
+        record.checksum,
+        record.serialized_key_size,
+        record.serialized_value_size,
+        tuple(headers),
+    )
+
+
+@asynccontextmanager
+async def _reader(service: Service, group: str | None = None) -> AsyncIterator[AIOKafkaConsumer]:
+    reader: AIOKafkaConsumer = AIOKafkaConsumer(
+        bootstrap_servers=service.settings.kafka, group_id=group, enable_auto_commit=False
+    )
+    await reader.start()
+    try:
+        yield reader
+    finally:
+        await reader.stop()
+
+
+async def _ends(reader: AIOKafkaConsumer, service: Service, topic: Topic) -> Offsets:
+    name = service.settings.topic_prefix + topic.name
+    partitions = [TopicPartition(name, number) for number in range(topic.partitions)]
+    reader.assign(partitions)
+    return dict(await reader.end_offsets(partitions))
+
+
+async def _read(
+    reader: AIOKafkaConsumer, ends: Offsets, starts: Offsets
+) -> AsyncIterator[list[Raw]]:
+    """Batches from the starts up to the ends; compaction may leave holes, positions tell."""
+    if not ends:
+        return
+    reader.assign(list(ends))
+    for tp in ends:
+        reader.seek(tp, starts[tp])
+    while True:
+        found = await reader.getmany(timeout_ms=200, max_records=MAX_RECORDS)
+        records = [r for tp, batch in found.items() for r in batch if r.offset < ends[tp]]
+        if records:
+            yield records
+        if not found:
+            positions = {tp: await reader.position(tp) for tp in ends}
+            if all(positions[tp] >= end for tp, end in ends.items()):
+                return
+
+
+async def _refuse_while_running(service: Service) -> None:
+    group = service.settings.topic_prefix + service.name
+    admin = AIOKafkaAdminClient(bootstrap_servers=service.settings.kafka)
+    await admin.start()
+    try:
+        responses: list[Any] = await admin.describe_consumer_groups([group])
+        for response in responses:
+            for _, _, state, *_ in response.groups:
+                if state in ("Stable", "PreparingRebalance", "CompletingRebalance"):
+                    raise GroupIsActiveError(
+                        f"{service.name} is running (its consumer group is {state}); stop all its "
+                        "replicas first, or wait for their session to end (10 s after a kill)"
+                    )
+    finally:
+        await admin.close()
+
+
+async def _commit(service: Service, ends: Offsets) -> None:
+    group = service.settings.topic_prefix + service.name
+    async with _reader(service, group=group) as reader:
+        reader.assign(list(ends))
+        await reader.commit(ends)

@@ -1,0 +1,143 @@
+"""A service from its parts, started and stopped in the right order.
+
+Start: migrate → publisher → topics → consumer → jobs; a part that can't start ends the process with
+one log line and a non-zero exit, so that whatever supervises it sees the failure. Stop: jobs →
+consumer (finishes its batch) → publisher → database.
+
+Every service answers `/livez` (the process works), `/readyz` (Kafka, database and consumer work)
+and `/metrics` (Prometheus).
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.requests import Request
+from starlette.responses import Response
+
+from kit import http
+from kit.consumer import Apply, Consumer, Processor
+from kit.database import Database
+from kit.jobs import Job, run_forever
+from kit.kafka import create_topics
+from kit.publisher import Publisher
+from kit.settings import KitSettings
+
+log = structlog.get_logger(__name__)
+
+PING_SECONDS = 2.0
+SHUTDOWN_SECONDS = 30  # open requests and event streams get this long
+
+
+@dataclass(kw_only=True)
+class Service:
+    """The parts of one service. `checksum` digests the derived tables for `rebuild`."""
+
+    name: str
+    settings: KitSettings
+    database: Database
+    publisher: Publisher
+    apply: Apply
+    checksum: Callable[[], Awaitable[str]]
+    jobs: Sequence[Job] = ()
+    # Called after the store is ready and before anything is consumed.
+    prepare: Callable[[], Awaitable[None]] | None = None
+    # Finishes what jobs derive inside the store (folding, say), so that a rebuild is complete.
+    settle: Callable[[], Awaitable[None]] | None = None
+    processor: Processor = field(init=False)
+    consumer: Consumer | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self.processor = Processor(
+            service=self.name,
+            prefix=self.settings.topic_prefix,
+            database=self.database,
+            publisher=self.publisher,
+            apply=self.apply,
+        )
+
+    def application(self, *, title: str, version: str = "1") -> FastAPI:
+        """The HTTP application, whose life is the service's; routes are added by the caller."""
+        app = FastAPI(
+            title=title, version=version, lifespan=lambda _: self.running(), redoc_url=None
+        )
+        app.state.service = self
+        http.install(app, max_body_bytes=self.settings.max_body_bytes)
+        app.add_route("/livez", self._livez, include_in_schema=False)
+        app.add_route("/readyz", self._readyz, include_in_schema=False)
+        app.add_route("/metrics", _metrics, include_in_schema=False)
+        return app
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Everything started on entry, stopped on exit."""
+        async with contextlib.AsyncExitStack() as stack:
+            await self._connect(stack)
+            self.consumer = Consumer(self.settings, service=self.name, processor=self.processor)
+            stack.push_async_callback(self.consumer.stop)
+            await self.consumer.start()
+            tasks = [asyncio.create_task(run_forever(job), name=job.name) for job in self.jobs]
+            stack.push_async_callback(_cancel, tasks)
+            log.info("service_started")
+            yield
+            log.info("service_stopping")
+
+    async def _connect(self, stack: contextlib.AsyncExitStack) -> None:
+        stack.push_async_callback(self.database.close)
+        await self.database.migrate()
+        stack.push_async_callback(self.publisher.stop)
+        await self.publisher.start()
+        await create_topics(self.settings)
+        if self.prepare is not None:
+            await self.prepare()
+
+    @contextlib.asynccontextmanager
+    async def connected(self) -> AsyncIterator[None]:
+        """Store and publisher ready, nothing consumed: for commands and tests."""
+        async with contextlib.AsyncExitStack() as stack:
+            await self._connect(stack)
+            yield
+
+    async def _livez(self, _: Request) -> Response:
+        if self.consumer is not None and self.consumer.stuck():
+            return http.Problem(503, "stuck", "A batch makes no progress; restart.").response()
+        return http.json_response({"status": "live"})
+
+    async def _readyz(self, _: Request) -> Response:
+        problem = "starting" if self.consumer is None else self.consumer.problem()
+        if problem is None:
+            try:
+                async with asyncio.timeout(PING_SECONDS):
+                    await self.database.ping()
+            except Exception as error:  # noqa: BLE001  # any failure means: not ready
+                problem = f"the database does not answer: {type(error).__name__}"
+        if problem is not None:
+            return http.Problem(503, "not-ready", problem).response()
+        return http.json_response({"status": "ready"})
+
+
+async def _metrics(_: Request) -> Response:
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _cancel(tasks: list["asyncio.Task[None]"]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def serve(app: FastAPI, *, host: str, port: int) -> None:
+    """Serve until SIGTERM or Ctrl-C; returns after everything is stopped."""
+    uvicorn.run(
+        app,
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+    )

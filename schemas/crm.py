@@ -1,0 +1,126 @@
+"""What came out of a CRM: the request as received, and the record's state made from it.
+
+`Received` is raw: the bytes, headers and instant of one request, kept so that a better reader can
+be run over the past. `Record` is the last known state of one deal, call, e-mail, meeting, …, merged
+field by field: the last writer by the *vendor's* position wins, never the last to arrive.
+
+Canonical field names, by record type (all optional; a vendor's other properties keep their own name
+behind `x_`):
+
+* every type: `owner_id` (the CRM's id), `name`, `created_at`
+* opportunity: `amount` (decimal text), `currency` (ISO 4217), `stage`, `pipeline`,
+  `status` (open | won | lost), `closed_at` (instant won or lost), `expected_close`
+* call, email, meeting: `occurred_at`, `done` (bool), `outcome`, `direction`, `duration_seconds`
+"""
+
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, ClassVar, Literal
+
+import msgspec
+
+from schemas.base import State
+
+Instant = Annotated[datetime, msgspec.Meta(tz=True)]
+FieldState = Literal["value", "cleared", "unknown", "redacted"]
+Scalar = str | int | bool | None
+
+OPPORTUNITY, CALL, EMAIL, MEETING = "opportunity", "call", "email", "meeting"
+
+
+class Received(State, frozen=True, kw_only=True, omit_defaults=True):
+    """One request as a CRM sent it. `version` is the receive time in µs; nothing replaces it."""
+
+    topic: ClassVar[str] = "crm.received.v1"
+
+    source: str
+    vendor: str
+    id: str  # ours: unique per request
+    received_at: Instant
+    method: str
+    url: str  # the public URL that signatures cover
+    headers: dict[str, str]  # names in lower case; without credentials
+    body: bytes  # base64 in JSON
+    auth: str  # how it was authenticated, e.g. "hubspot.v3"
+    trace: str = ""  # W3C traceparent
+
+    @property
+    def key(self) -> str:
+        """Spread over partitions: the order of requests means nothing, positions decide."""
+        return f"{self.tenant}/{self.source}/{self.id}"
+
+
+class Field(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True):
+    """One field's last known state, and the vendor position (`at` µs, then `by`) that set it."""
+
+    state: FieldState
+    value: Scalar
+    at: int
+    by: str
+
+    @property
+    def position(self) -> tuple[int, str]:
+        """Order of writes to this field: the vendor's instant, ties broken by event id."""
+        return (self.at, self.by)
+
+
+class StageEntry(msgspec.Struct, frozen=True, array_like=True, order=True):
+    """A stage that the record was in from the instant `at` (µs since the epoch)."""
+
+    at: int
+    stage: str
+
+
+class Record(State, frozen=True, kw_only=True, omit_defaults=True):
+    """The full known state of one CRM record."""
+
+    topic: ClassVar[str] = "crm.records.v1"
+
+    type: str
+    id: str  # "<source>:<the vendor's id>"
+    source: str
+    vendor: str
+    fields: dict[str, Field]
+    deleted: bool = False
+    changed: list[str] = []  # names of the fields that the last version changed
+    stages: list[StageEntry] = []
+    received_at: Instant | None = None  # when the request that made this version came in
+    received: str = ""  # its id
+    trace: str = ""
+
+    @property
+    def key(self) -> str:
+        """`tenant/record type/record id`."""
+        return f"{self.tenant}/{self.type}/{self.id}"
+
+    def get(self, name: str) -> Scalar:
+        """The field's value, or None when it is unknown, cleared or redacted."""
+        field = self.fields.get(name)
+        return field.value if field is not None and field.state == "value" else None
+
+    def text(self, name: str) -> str | None:
+        """The field as text, None when there is none."""
+        value = self.get(name)
+        return None if value is None else str(value)
+
+    def decimal(self, name: str) -> Decimal | None:
+        """The field as a finite decimal, None when there is none or it isn't a number."""
+        value = self.get(name)
+        if value is None or isinstance(value, bool):
+            return None
+        try:
+            number = Decimal(value)
+        except InvalidOperation:
+            return None
+        return number if number.is_finite() else None
+
+    def instant(self, name: str) -> datetime | None:
+        """The field as a UTC instant, None when there is none or it isn't one."""
+        value = self.get(name)
+        if not isinstance(value, str):
+            return None
+        try:
+            instant = datetime.fromisoformat(value)
+        except ValueError:
+            return None
+        return instant.astimezone(UTC) if instant.tzinfo else None

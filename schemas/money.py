@@ -1,0 +1,37 @@
+"""Money: decimal amounts of an ISO 4217 currency, and their whole minor units.
+
+Rounding to minor units is half-up (away from zero on a tie), as incentive statements use it.
+"""
+
+from decimal import ROUND_HALF_UP, Decimal
+from functools import cache
+
+from iso4217 import Currency
+
+
+class UnknownCurrencyError(ValueError):
+    """Not an ISO 4217 code with a minor unit: the amount must wait, never be guessed."""
+
+
+@cache
+def exponent(currency: str) -> int:
+    """Decimal places of the currency's minor unit: USD 2, JPY 0, BHD 3."""
+    try:
+        places = Currency(currency).exponent
+    except ValueError:
+        places = None
+    if places is None:
+        raise UnknownCurrencyError(f"{currency!r} is not an ISO 4217 currency code such as USD")
+    return places
+
+
+def to_minor(amount: Decimal, currency: str) -> int:
+    """The amount in whole minor units, rounded half-up: 1.005 USD → 101."""
+    scaled = amount.scaleb(exponent(currency))
+    return int(scaled.quantize(Decimal(1), rounding=ROUND_HALF_UP))
+
+
+def from_minor(minor: int, currency: str) -> Decimal:
+    """The inverse of `to_minor`, with the currency's decimal places: 101 USD → 1.01."""
+    places = exponent(currency)
+    return Decimal(minor).scaleb(-places).quantize(Decimal(1).scaleb(-places))

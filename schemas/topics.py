@@ -1,0 +1,134 @@
+"""The topic registry: every topic, who publishes it, who reads it, and how long it keeps.
+
+This is the only place where a topic's name, partitions or retention is written. `kit.kafka` creates
+the topics from here; the tests check services and documentation against it.
+"""
+
+from dataclasses import dataclass, field
+
+from schemas.base import State
+from schemas.crm import Received, Record
+from schemas.directory import Entry
+from schemas.spm import Alert, Earnings, Goal, Measure, PlanDocument
+
+DAY_MS = 24 * 60 * 60 * 1000
+SERVICES = ("ingest", "metrics", "payouts", "notifications")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topic:
+    """One topic. `retention_ms` None means compacted: the last state per key is kept for ever."""
+
+    event: type[State]
+    key: str
+    producer: str
+    consumers: tuple[str, ...]
+    about: str
+    partitions: int = 8  # the most replicas of one service that can share the work
+    context: bool = False  # what records are applied to; small, and read first by a rebuild
+    retention_ms: int | None = None
+    config: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The topic's name, without a deployment's prefix."""
+        return self.event.topic
+
+    @property
+    def compacted(self) -> bool:
+        """Whether it is a topic of state."""
+        return self.retention_ms is None
+
+
+TOPICS: tuple[Topic, ...] = (
+    Topic(
+        event=Received,
+        key="tenant/source/request id",
+        producer="ingest",
+        consumers=("ingest",),
+        about="Requests as CRMs sent them: the raw log that everything can be rebuilt from.",
+        retention_ms=400 * DAY_MS,  # over a year, so that last year's numbers can be re-read
+        config={"max.message.bytes": str(3 * 1024 * 1024)},  # a 2 MiB body in base64, with headers
+    ),
+    Topic(
+        event=Record,
+        key="tenant/record type/record id",
+        producer="ingest",
+        consumers=("metrics", "payouts", "notifications"),
+        about="The last known state of every CRM record.",
+    ),
+    Topic(
+        event=Entry,
+        key="tenant/kind/id",
+        producer="ingest",
+        consumers=("ingest", "metrics", "payouts", "notifications"),
+        about="People, teams, memberships and owner mappings.",
+        partitions=1,
+        context=True,
+    ),
+    Topic(
+        event=Goal,
+        key="tenant/subject/metric/period",
+        producer="metrics",
+        consumers=("metrics", "payouts", "notifications"),
+        about="Targets and quotas.",
+        partitions=1,
+        context=True,
+    ),
+    Topic(
+        event=Measure,
+        key="tenant/subject/metric/period/unit",
+        producer="metrics",
+        consumers=("notifications",),
+        about="Current numbers of people, teams and the organisation.",
+    ),
+    Topic(
+        event=PlanDocument,
+        key="tenant/plan",
+        producer="payouts",
+        consumers=("payouts",),
+        about="Incentive plans as published.",
+        partitions=1,
+        context=True,
+    ),
+    Topic(
+        event=Earnings,
+        key="tenant/payee/plan/period",
+        producer="payouts",
+        consumers=("notifications",),
+        about="What payees have earned so far.",
+    ),
+    Topic(
+        event=Alert,
+        key="tenant/rule/subject/window",
+        producer="notifications",
+        consumers=("notifications",),
+        about="Alerts and their state.",
+        partitions=1,
+        context=True,
+    ),
+)
+
+DEAD_LETTER_RETENTION_MS = 800 * DAY_MS  # longer than any source: a fix may take a while
+
+
+def topic_of(event: type[State]) -> Topic:
+    """The registry entry of a message type (of `Entry` for every directory kind)."""
+    return BY_NAME[event.topic]
+
+
+def consumed_by(service: str) -> tuple[Topic, ...]:
+    """The topics that a service reads, in the order in which a rebuild must read them."""
+    return tuple(sorted((t for t in TOPICS if service in t.consumers), key=_rebuild_order))
+
+
+def _rebuild_order(topic: Topic) -> tuple[bool, int]:
+    return (not topic.context, TOPICS.index(topic))
+
+
+def dead_letter_name(topic: str, service: str) -> str:
+    """Where `service` puts what it can't apply from `topic`."""
+    return f"{topic}.{service}.dead.v1"
+
+
+BY_NAME = {topic.name: topic for topic in TOPICS}
