@@ -111,7 +111,7 @@ class Authenticator:
         tenant, person, roles = claims.get("tenant"), claims.get("person", ""), claims.get("roles")
         if not isinstance(tenant, str) or not tenant or not isinstance(person, str):
             raise _unauthorised("The token has no usable `tenant` and `person` claims.")
-        if not isinstance(roles, list) or not ROLES.issuperset(r for r in roles):
+        if not isinstance(roles, list) or any(role not in list(ROLES) for role in roles):
             raise _unauthorised(
                 f"The token's `roles` must be a list of {', '.join(sorted(ROLES))}."
             )

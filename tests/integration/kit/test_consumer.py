@@ -97,10 +97,8 @@ class Harness:
         await reader.start()
         try:
             async with asyncio.timeout(10):
-                return [
-                    (m.value, dict(m.headers))
-                    for m in [await reader.getone() for _ in range(count)]
-                ]
+                found = [await reader.getone() for _ in range(count)]
+                return [(message.value or b"", dict(message.headers)) for message in found]
         finally:
             await reader.stop()
 

@@ -1,0 +1,101 @@
+"""Who was where when: look-ups over directory entries with validity dates."""
+
+import random
+from datetime import date
+
+from schemas.directory import Directory, Entry, Membership, Organisation, OwnerMapping, Person, Team
+
+DAY = date(2026, 3, 10)
+
+
+def common(number: str) -> dict[str, object]:
+    return {"tenant": "acme", "version": 1, "id": number}
+
+
+def entries() -> list[Entry]:
+    def member(person: str, team: str, **more: object) -> Membership:
+        return Membership(person=person, team=team, **common(f"{person}-{team}"), **more)  # type: ignore[arg-type]
+
+    def person(number: str, **more: object) -> Person:
+        return Person(name=number.title(), **common(number), **more)  # type: ignore[arg-type]
+
+    def team(number: str, parent: str = "") -> Team:
+        return Team(name=number.title(), parent=parent, **common(number))  # type: ignore[arg-type]
+
+    return [
+        Organisation(name="Acme", zone="America/New_York", **common("all")),  # type: ignore[arg-type]
+        team("sales"),
+        team("north", "sales"),
+        team("south", "sales"),
+        person("dora"),
+        person("max"),
+        person("ada", zone="Europe/Berlin", joined=date(2026, 1, 1), left=date(2026, 6, 1)),
+        member("dora", "sales", manages=True),
+        member("max", "north", manages=True),
+        member("ada", "south", valid_to=DAY),
+        member("ada", "north", valid_from=DAY),
+        OwnerMapping(source="crm", owner_id="7", person="max", valid_to=DAY, **common("a")),  # type: ignore[arg-type]
+        OwnerMapping(source="crm", owner_id="7", person="ada", valid_from=DAY, **common("b")),  # type: ignore[arg-type]
+    ]
+
+
+def test_the_answer_depends_on_the_day() -> None:
+    directory = Directory("acme", entries())
+    before = date(2026, 3, 9)
+
+    assert directory.team_of("ada", before) == "south"
+    assert directory.team_of("ada", DAY) == "north"
+    assert directory.managers_of("ada", before) == ["dora"]
+    assert directory.managers_of("ada", DAY) == ["max", "dora"]
+    assert directory.person_of("crm", "7", before) == directory.people["max"]
+    assert directory.person_of("crm", "7", DAY) == directory.people["ada"]
+    assert directory.person_of("other", "7", DAY) is None
+    assert not directory.active("ada", date(2025, 12, 31))
+    assert directory.active("ada", DAY)
+    assert not directory.active("ada", date(2026, 6, 1))
+    assert directory.members("north", DAY) == ["ada", "max"]
+
+
+def test_a_manager_has_the_whole_subtree_and_not_the_self() -> None:
+    directory = Directory("acme", entries())
+
+    assert directory.manages("dora", "ada", DAY)
+    assert directory.manages("max", "ada", DAY)
+    assert not directory.manages("max", "ada", date(2026, 3, 9))
+    assert not directory.manages("max", "max", DAY)
+    assert not directory.manages("ada", "max", DAY)
+    assert directory.managed_teams("dora", DAY) == {"sales", "north", "south"}
+    assert directory.managed_teams("max", DAY) == {"north"}
+
+
+def test_a_cycle_of_teams_ends() -> None:
+    loop = [
+        Team(tenant="acme", version=1, id="a", name="A", parent="b"),
+        Team(tenant="acme", version=1, id="b", name="B", parent="a"),
+    ]
+
+    assert Directory("acme", loop).teams_above("a") == ["a", "b"]
+
+
+def test_any_order_of_entries_gives_the_same_answers() -> None:
+    overlapping = [
+        *entries(),
+        OwnerMapping(tenant="acme", version=1, id="0", source="crm", owner_id="7", person="dora"),
+        Membership(tenant="acme", version=1, id="0", person="ada", team="sales"),
+    ]
+    answers = set()
+    for seed in range(20):
+        random.Random(seed).shuffle(overlapping)
+        directory = Directory("acme", overlapping)
+        owner = directory.person_of("crm", "7", DAY)
+        answers.add((owner.id if owner else "", directory.team_of("ada", DAY)))
+
+    assert answers == {("dora", "sales")}
+
+
+def test_zones_fall_back_to_the_organisations() -> None:
+    directory = Directory("acme", entries())
+
+    assert directory.zone_of("ada") == "Europe/Berlin"
+    assert directory.zone_of("max") == "America/New_York"
+    assert directory.zone_of("nobody") == "America/New_York"

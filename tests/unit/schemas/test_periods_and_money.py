@@ -1,0 +1,83 @@
+"""Periods tile time, and money keeps its cents."""
+
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.money import UnknownCurrencyError, exponent, from_minor, to_minor
+from schemas.periods import GRAINS, Calendar, Grain, parse, written
+
+calendars = st.builds(
+    Calendar,
+    zone=st.just("UTC"),
+    week_start=st.integers(0, 6),
+    fiscal_year_start=st.integers(1, 12),
+)
+days = st.dates(date(2000, 1, 1), date(2100, 1, 1))
+
+
+@given(calendars, st.sampled_from(GRAINS), days)
+def test_every_day_is_in_exactly_one_period_of_each_grain(
+    calendar: Calendar, grain: Grain, day: date
+) -> None:
+    start = calendar.start(grain, day)
+    end = calendar.end(grain, start)
+
+    assert start <= day < end
+    assert calendar.start(grain, end) == end
+    assert calendar.start(grain, end - timedelta(days=1)) == start
+    assert parse(written(grain, start)) == (grain, start)
+
+
+def test_a_day_is_local_across_daylight_saving() -> None:
+    berlin = Calendar(zone="Europe/Berlin")
+
+    assert berlin.local_day(datetime(2026, 3, 28, 22, 59, tzinfo=UTC)) == date(2026, 3, 28)
+    assert berlin.local_day(datetime(2026, 3, 28, 23, 0, tzinfo=UTC)) == date(2026, 3, 29)
+    assert berlin.local_day(datetime(2026, 3, 29, 21, 59, tzinfo=UTC)) == date(2026, 3, 29)
+    assert berlin.local_day(datetime(2026, 3, 29, 22, 0, tzinfo=UTC)) == date(2026, 3, 30)
+
+
+def test_fiscal_quarters_start_where_the_year_does() -> None:
+    calendar = Calendar(fiscal_year_start=2)
+
+    assert calendar.period("quarter", date(2026, 1, 15)) == "quarter:2025-11-01"
+    assert calendar.period("year", date(2026, 1, 15)) == "year:2025-02-01"
+
+
+@pytest.mark.parametrize("text", ["", "month", "decade:2026-01-01", "day:2026-13-01", "day:soon"])
+def test_what_is_not_a_period_is_refused_with_words(text: str) -> None:
+    with pytest.raises(ValueError, match="period"):
+        parse(text)
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency", "minor"),
+    [
+        ("1.005", "USD", 101),
+        ("-1.005", "USD", -101),
+        ("1.0049", "USD", 100),
+        ("12.5", "JPY", 13),
+        ("1.0005", "BHD", 1001),
+        ("99999999999999999999.99", "EUR", 9999999999999999999999),
+    ],
+)
+def test_minor_units_round_half_up(amount: str, currency: str, minor: int) -> None:
+    assert to_minor(Decimal(amount), currency) == minor
+
+
+@given(st.integers(-(10**15), 10**15), st.sampled_from(["USD", "JPY", "BHD", "EUR"]))
+def test_minor_units_come_back_whole(minor: int, currency: str) -> None:
+    amount = from_minor(minor, currency)
+
+    assert to_minor(amount, currency) == minor
+    assert -amount.as_tuple().exponent == exponent(currency)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("code", ["", "usd", "XXX1", "DOLLAR", "ABC"])
+def test_an_unknown_currency_is_never_guessed(code: str) -> None:
+    with pytest.raises(UnknownCurrencyError):
+        to_minor(Decimal(1), code)
