@@ -114,7 +114,7 @@ class _Limits:
             if name == b"content-length" and value.isdigit() and int(value) > self._max:
                 await self._problem().response()(scope, receive, send)
                 return
-        seen = 0
+        seen, answered = 0, False
 
         async def limited() -> Message:
             nonlocal seen
@@ -124,7 +124,16 @@ class _Limits:
                 raise self._problem()
             return message
 
-        await self._app(scope, limited, send)
+        async def corrected(message: Message) -> None:
+            """Answer 413 even where a framework took our exception for its own."""
+            nonlocal answered
+            if seen <= self._max:
+                await send(message)
+            elif not answered:
+                answered = True
+                await self._problem().response()(scope, receive, send)
+
+        await self._app(scope, limited, corrected)
 
     def _problem(self) -> Problem:
         return Problem(
