@@ -193,6 +193,9 @@ class Processor:
                 return
 
     async def _bury(self, raws: Sequence[Raw], failures: list[_Failure]) -> None:
+        if not failures:
+            self._guard.add([False] * len(raws))
+            return
         failed = {(f.raw.topic, f.raw.partition, f.raw.offset) for f in failures}
         outcomes = [(raw.topic, raw.partition, raw.offset) in failed for raw in raws]
         reason = self._guard.would_flood(outcomes)

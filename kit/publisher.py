@@ -152,8 +152,12 @@ class Publisher:
 
 
 async def _stop(producer: AIOKafkaProducer) -> None:
-    try:
-        async with asyncio.timeout(STOP_SECONDS):
-            await producer.stop()
-    except (KafkaError, TimeoutError):
-        log.warning("producer_stop_abandoned")
+    stopping = asyncio.create_task(producer.stop())
+    await asyncio.wait([stopping], timeout=STOP_SECONDS)
+    if not stopping.done():
+        # It waits for messages that nobody will take. Without its sender it closes connections.
+        log.warning("producer_stop_forced")
+        producer._sender.sender_task.cancel()  # noqa: SLF001  # aiokafka has no other way
+        await asyncio.wait([stopping], timeout=STOP_SECONDS)
+    if stopping.done() and (error := stopping.exception()) is not None:
+        log.warning("producer_stop_failed", error=repr(error))
