@@ -17,6 +17,7 @@ moved.
 """
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -246,7 +247,8 @@ class Consumer:
             apply_types=False,  # injected arguments cost a thread hop per call
             graceful_timeout=GRACE_SECONDS,
             allow_auto_create_topics=False,
-            log_level=10,
+            logger=logging.getLogger("faststream"),  # its own would bypass our renderer
+            log_level=logging.DEBUG,
         )
         self._subscriber = self._broker.subscriber(
             *self._topics,

@@ -54,4 +54,4 @@ def _decoder(kind: type[Any]) -> msgspec.json.Decoder[Any]:
 
 def valid_id(text: str) -> bool:
     """Whether `text` may be a tenant, person, team, source, plan or metric id."""
-    return _ID.match(text) is not None
+    return _ID.fullmatch(text) is not None

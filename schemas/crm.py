@@ -50,7 +50,7 @@ class Received(State, frozen=True, kw_only=True, omit_defaults=True):
         return f"{self.tenant}/{self.source}/{self.id}"
 
 
-class Field(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True):
+class Field(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One field's last known state, and the vendor position (`at` µs, then `by`) that set it."""
 
     state: FieldState
@@ -64,7 +64,7 @@ class Field(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True):
         return (self.at, self.by)
 
 
-class StageEntry(msgspec.Struct, frozen=True, array_like=True, order=True):
+class StageEntry(msgspec.Struct, frozen=True, array_like=True, order=True, gc=False):
     """A stage that the record was in from the instant `at` (µs since the epoch)."""
 
     at: int

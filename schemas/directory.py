@@ -161,6 +161,14 @@ class Directory:
                     found.append(m.person)
         return found
 
+    def nearest_managers(self, person: str, day: date) -> list[str]:
+        """Who manages the nearest team above the person that has a manager, without the person."""
+        for team in self.teams_above(self.team_of(person, day)):
+            found = {m.person for m in self._members.get(team, ()) if m.manages and _in_force(m, day)}
+            if found - {person}:
+                return sorted(found - {person})
+        return []
+
     def manages(self, manager: str, person: str, day: date) -> bool:
         """Whether `person` is in the subtree of `manager` on that day."""
         return manager in self.managers_of(person, day)

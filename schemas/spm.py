@@ -107,6 +107,7 @@ class Alert(State, frozen=True, kw_only=True, omit_defaults=True):
     raised_at: Instant
     resolved_at: Instant | None = None
     delivered: list[str] = []  # idempotency keys of what has been sent
+    read: list[str] = []  # those of them that their recipient has read
 
     @property
     def key(self) -> str:

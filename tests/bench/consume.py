@@ -212,3 +212,20 @@ async def _produce(
     for partition, batch in batches.items():
         waiting.append(await producer.send_batch(batch, name, partition=partition))
     await asyncio.gather(*waiting)
+
+
+async def messages_of(settings: KitSettings, topic: str) -> list[tuple[bytes, bytes]]:
+    """Everything that a run has produced onto a topic."""
+    reader = AIOKafkaConsumer(bootstrap_servers=settings.kafka, auto_offset_reset="earliest")
+    await reader.start()
+    name = settings.topic_prefix + topic
+    partitions = [TopicPartition(name, number) for number in range(BY_NAME[topic].partitions)]
+    reader.assign(partitions)
+    await reader.seek_to_beginning(*partitions)
+    ends = await reader.end_offsets(partitions)
+    found: list[tuple[bytes, bytes]] = []
+    while len(found) < sum(ends.values()):
+        for records in (await reader.getmany(timeout_ms=500)).values():
+            found += [(record.key or b"", record.value or b"") for record in records]
+    await reader.stop()
+    return found

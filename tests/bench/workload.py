@@ -17,7 +17,7 @@ from uuid import uuid4
 
 from schemas.crm import Field, Received, Record, Scalar
 from schemas.directory import Entry, Membership, Organisation, OwnerMapping, Person, Team
-from schemas.spm import Goal
+from schemas.spm import Goal, PlanDocument
 
 TENANT = "bench"
 SOURCE = "hub"
@@ -237,3 +237,44 @@ def signed(body: bytes, url: str) -> dict[str, str]:
         "X-HubSpot-Request-Timestamp": timestamp,
         "X-HubSpot-Signature-v3": base64.b64encode(digest).decode(),
     }
+
+
+# What payouts writes while it applies; its replica and configuration are not part of a stage.
+PAYOUT_TABLES: list[str] = ["record", "credit", "statement", "statement_line", "transfer"]
+
+
+def plan() -> PlanDocument:
+    """Marginal tiers by attainment of a quarter's quota."""
+    tiers = [
+        {"from": 0, "rate": "0.05"},
+        {"from": 1, "rate": "0.08"},
+        {"from": "1.5", "rate": "0.1"},
+    ]
+    component = {
+        "id": "new-business",
+        "credit": {
+            "record": "opportunity",
+            "when": {"status": "won"},
+            "basis": "amount",
+            "date": "closed_at",
+            "share": 100,
+        },
+        "rate": {
+            "type": "tiers_marginal",
+            "measure": "attainment",
+            "boundary": "upper",
+            "tiers": tiers,
+        },
+        "quota": {"goal": "revenue_won"},
+    }
+    document = {
+        "plan": "bench",
+        "name": "Bench",
+        "currency": "USD",
+        "period": "quarter",
+        "effective": {"from": "2026-01-01", "to": "2027-01-01"},
+        "payees": {"role": "rep"},
+        "rounding": "half_up_per_line",
+        "components": [component],
+    }
+    return PlanDocument(tenant=TENANT, version=1, id="bench", revision=1, document=document)
