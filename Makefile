@@ -8,7 +8,7 @@ SOURCES := schemas kit services simulator deploy tests
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check unit lint types imports schemas bench up down clean lock browser
+.PHONY: help setup demo test check unit lint types imports schemas bench up down clean lock tools
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -27,7 +27,7 @@ setup: $(READY) ## Install everything that is pinned in requirements.lock into .
 demo: $(READY) ## A sales organisation at work, live; Ctrl-C ends it (ARGS="--for 60s")
 	@$(BIN)/python -m simulator.demo $(ARGS)
 
-test: $(READY) check browser ## All checks and tests, on real Kafka and PostgreSQL (ARGS="-k board")
+test: $(READY) check tools ## All checks and tests, on real Kafka and PostgreSQL (ARGS="-k board")
 	$(BIN)/python -m pytest $(ARGS)
 
 check: lint types imports schemas ## Style, types, import contracts, exported schemas
@@ -57,10 +57,11 @@ up: $(READY) ## Start Kafka and PostgreSQL in the background (see also: deploy.l
 down: $(READY) ## Stop them
 	@$(BIN)/python -m deploy.local down $(ARGS)
 
-browser: ## Chromium, for the tests that look at pages
-	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || \
-		echo "No Chromium: the tests that look at pages will say so. On Debian: apt-get install chromium"
+tools: ## What only tests need: Chromium to look at pages, Prometheus to prove dashboards
+	@missing=""; for tool in chromium prometheus; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	test -z "$$missing" || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends $$missing >/dev/null; } || \
+		echo "Missing:$$missing; the tests that need them will say so. On Debian: apt-get install$$missing"
 
 lock: ## Refresh requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url \

@@ -9,8 +9,7 @@ kafka       addresses and topics: creates what the registry declares
 publisher   keyed states onto their topics, batched by partition, acknowledged by all
 consumer    batches of states into one transaction, then out; what can fail and what happens then
 replica     the last known state of every key of a small topic, kept beside what it is applied to
-deadletters list and replay what could not be applied
-rebuild     drop a store and make it again from the topics
+rebuild     drop a store and make it again from the topics; list and replay dead letters
 jobs        work done by the clock
 auth        who is asking: tokens, API keys, roles
 http        problem+json, body limits, the application's frame

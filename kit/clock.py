@@ -2,8 +2,8 @@
 
 In production it is real time. A rehearsal (the demo, a drill) gives a *time map*: a JSON list of
 `[real, business]` pairs in epoch seconds, ascending, between which business time is interpolated;
-before the first and after the last it moves at real speed. Signatures, leases, retries and
-telemetry never use it.
+before the first and after the last it moves at real speed. The map is read again when it changes.
+Signatures, leases, retries and telemetry never use it.
 """
 
 import json
@@ -25,10 +25,32 @@ def load(time_map: Path | None) -> Clock:
     """The business clock: real time, or as the map says."""
     if time_map is None:
         return real_time
-    points = [(float(real), float(business)) for real, business in json.loads(time_map.read_text())]
+    clock = _Mapped(time_map)
+    clock()  # a map that can't be read is refused at the start
+    return clock
+
+
+class _Mapped:
+    """Business time by a file, read again when it has changed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._read_ns = -1
+        self._points: list[tuple[float, float]] = []
+
+    def __call__(self) -> datetime:
+        changed = self._path.stat().st_mtime_ns
+        if changed != self._read_ns:
+            self._points = _read(self._path)
+            self._read_ns = changed
+        return datetime.fromtimestamp(interpolate(self._points, time.time()), UTC)
+
+
+def _read(path: Path) -> list[tuple[float, float]]:
+    points = [(float(real), float(business)) for real, business in json.loads(path.read_text())]
     if not points or points != sorted(points):
-        raise ValueError(f"{time_map}: expected a non-empty ascending list of [real, business]")
-    return lambda: datetime.fromtimestamp(interpolate(points, time.time()), UTC)
+        raise ValueError(f"{path}: expected a non-empty ascending list of [real, business]")
+    return points
 
 
 def interpolate(points: list[tuple[float, float]], real: float) -> float:

@@ -162,7 +162,15 @@ class _Telemetry:
         try:
             await self._app(scope, receive, noted)
         finally:
-            route = getattr(scope.get("route"), "path", "none")
-            telemetry.HTTP_SECONDS.labels(route, f"{status // 100}xx").observe(
+            telemetry.HTTP_SECONDS.labels(_template(scope), f"{status // 100}xx").observe(
                 time.perf_counter() - began
             )
+
+
+def _template(scope: Scope) -> str:
+    """The route's path, with names where ids stand; FastAPI notes it for its own routes only."""
+    route, endpoint = scope.get("route"), scope.get("endpoint")
+    if route is None and endpoint is not None:
+        routes = scope["app"].routes
+        route = next((r for r in routes if getattr(r, "endpoint", None) is endpoint), None)
+    return getattr(route, "path", "none")

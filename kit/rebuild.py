@@ -1,13 +1,15 @@
-"""Drop a store and make it again from the topics, and replay dead letters.
+"""Drop a store and make it again from the topics; list and replay dead letters.
 
-Both run while the service is stopped, through the same code as live batches. A rebuild reads the
-context topics (directory, goals, own state) to their end first and then the rest; emits are
-suppressed, since what they would say has been said. Afterwards the group's offsets stand where the
-rebuild ended, so that the service goes on from there.
+Rebuild and replay run while the service is stopped, through the same code as live batches. A
+rebuild reads the context topics (directory, goals, own state) to their end first and then the rest;
+emits are suppressed, since what they would say has been said. Afterwards the group's offsets stand
+where the rebuild ended, so that the service goes on from there.
 """
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -55,6 +57,36 @@ async def rebuild(service: Service, progress: Progress | None = None) -> str:
             await service.settle()
         await _commit(service, ends)
         return await service.checksum()
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A message that could not be applied, and why."""
+
+    source: str  # topic/partition/offset
+    key: str
+    error: str
+    reason: str
+    at: datetime
+
+
+async def dead_letters(service: Service, topic: str) -> AsyncIterator[DeadLetter]:
+    """A topic's dead letters, oldest first; the service may be running."""
+    name = service.settings.topic_prefix + dead_letter_name(topic, service.name)
+    source = TopicPartition(name, 0)
+    async with _reader(service) as reader:
+        reader.assign([source])
+        ends, starts = await reader.end_offsets([source]), await reader.beginning_offsets([source])
+        async for records in _read(reader, ends, starts):
+            for record in records:
+                headers = {name: value.decode(errors="replace") for name, value in record.headers}
+                yield DeadLetter(
+                    source=headers.get("dead.source", ""),
+                    key=(record.key or b"").decode(errors="replace"),
+                    error=headers.get("dead.error", ""),
+                    reason=headers.get("dead.reason", ""),
+                    at=datetime.fromtimestamp(record.timestamp / 1000, UTC),
+                )
 
 
 async def replay_dead_letters(service: Service, topic: str) -> int:

@@ -41,8 +41,8 @@ RETRIES = Counter(
 )
 DEAD_LETTERS = Counter(
     "pacesetter_dead_letters_total",
-    "Messages that could not be applied and were put aside. Any: read them (dead-letters list), "
-    "fix, replay.",
+    "Messages that could not be applied and were put aside. "
+    "Any: read them (`python -m services dead-letters`), fix, replay.",
     ["topic", "error"],
 )
 HALTED = Gauge(
@@ -65,12 +65,12 @@ PUBLISH_FAILURES = Counter(
     "Publications that Kafka did not acknowledge in time. Callers see 503 or retry.",
 )
 JOB_SECONDS = Histogram(
-    "pacesetter_job_seconds", "Duration of one run of a job.", ["job"], buckets=SECONDS
+    "pacesetter_job_seconds", "Duration of one run of a job.", ["job_name"], buckets=SECONDS
 )
 JOB_FAILURES = Counter(
     "pacesetter_job_failures_total",
     "Runs of a job that raised. It runs again at its next turn; steady: read the log.",
-    ["job"],
+    ["job_name"],
 )
 HTTP_SECONDS = Histogram(
     "pacesetter_http_request_seconds",

@@ -11,13 +11,14 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from kit import logs
 from kit.auth import ROLES, development_token
-from kit.rebuild import GroupIsActiveError, rebuild, replay_dead_letters
+from kit.rebuild import GroupIsActiveError, dead_letters, rebuild, replay_dead_letters
 from kit.service import Service, serve
 from kit.settings import KitSettings
-from schemas.topics import BY_NAME, consumed_by
+from schemas.topics import consumed_by
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help="Run and look after Pacesetter.")
 console = Console()
@@ -70,15 +71,28 @@ def checksum_command(service: ServiceName) -> None:
     console.print(asyncio.run(_connected_checksum(_service(service))))
 
 
+SourceTopic = Annotated[str, typer.Argument(help="Source topic, e.g. crm.records.v1")]
+
+
+@cli.command("dead-letters")
+def dead_letters_command(service: ServiceName, topic: SourceTopic) -> None:
+    """List what a service could not apply from a topic, and why."""
+    _check_topic(service, topic)
+    shown = Table("when", "message", "key", "error", "reason")
+
+    async def collect() -> None:
+        async for letter in dead_letters(_service(service), topic):
+            when = letter.at.isoformat(timespec="seconds")
+            shown.add_row(when, letter.source, letter.key, letter.error, letter.reason)
+
+    asyncio.run(collect())
+    console.print(shown)
+
+
 @cli.command("replay")
-def replay_command(
-    service: ServiceName,
-    topic: Annotated[str, typer.Argument(help="Source topic, e.g. crm.records.v1")],
-) -> None:
+def replay_command(service: ServiceName, topic: SourceTopic) -> None:
     """Apply a topic's dead letters again after a fix. Stop the service's replicas first."""
-    known = [t.name for t in consumed_by(service)]
-    if topic not in BY_NAME or topic not in known:
-        raise typer.BadParameter(f"{service} reads {', '.join(known)}")
+    _check_topic(service, topic)
     taken = asyncio.run(replay_dead_letters(_service(service), topic))
     console.print(f"replayed {taken} dead letters of {topic}")
 
@@ -94,6 +108,12 @@ def token_command(
     if not secret:
         raise typer.BadParameter("set PACESETTER_DEV_SECRET to the secret the services run with")
     print(development_token(secret, tenant=tenant, person=person, roles=role))
+
+
+def _check_topic(service: str, topic: str) -> None:
+    known = [t.name for t in consumed_by(service)]
+    if topic not in known:
+        raise typer.BadParameter(f"{service} reads {', '.join(known)}")
 
 
 def _module(service: str) -> Any:

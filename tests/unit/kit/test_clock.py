@@ -1,6 +1,7 @@
 """The business clock follows its time map."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,15 @@ def test_a_map_out_of_order_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match="ascending"):
         load(path)
+
+
+def test_a_changed_map_counts_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "map.json"
+    path.write_text(json.dumps([[0, 0], [9e9, 0]]))
+    clock = load(path)
+    assert clock().timestamp() == 0
+
+    path.write_text(json.dumps([[0, 3600], [9e9, 3600]]))
+    os.utime(path, ns=(1, 1))
+
+    assert clock().timestamp() == 3600
