@@ -1,0 +1,1 @@
+"""How the system is run: images, configuration of its surroundings, and a stack without Docker."""
