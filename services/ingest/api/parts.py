@@ -1,0 +1,110 @@
+"""What routes are given to work with, and what they share."""
+
+import base64
+import binascii
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import Depends, Path, Query
+from starlette.requests import Request
+
+from kit.auth import Authenticator, Principal, principal_dependency
+from kit.clock import Clock
+from kit.database import Database, Transaction
+from kit.http import Problem
+from kit.publisher import Publisher, PublishError
+from kit.replica import Replica
+from schemas.base import State
+from schemas.crm import Record
+from schemas.directory import Entry
+from services.ingest.gateway import Sources
+from services.ingest.settings import Settings
+from services.ingest.store import Quarantined
+
+Replay = Callable[
+    [Transaction, Sequence[Quarantined]],
+    Awaitable[tuple[list[Record], list[Quarantined], list[Quarantined]]],
+]
+
+# PostgreSQL's text takes no NUL; everything else simply isn't found.
+NO_NUL = r"^[^\x00]*$"
+Name = Annotated[str, Path(pattern=NO_NUL, max_length=300)]
+PlaceText = Annotated[str, msgspec.Meta(pattern=NO_NUL)]
+PlaceNumber = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
+Limit = Annotated[int, Query(ge=1, le=1000, description="Items per page.")]
+Cursor = Annotated[str, Query(max_length=500, description="`next` of the page before.")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The collaborators of the routes."""
+
+    settings: Settings
+    database: Database
+    publisher: Publisher
+    replica: Replica[Entry]
+    sources: Sources
+    authenticator: Authenticator
+    replay: Replay
+    now_us: Callable[[], int]
+    clock: Clock
+
+    def operator(self) -> Any:
+        """A dependency: a principal who may look after ingest."""
+        principal = principal_dependency(self.authenticator)
+
+        async def require(found: Annotated[Principal, Depends(principal)]) -> Principal:
+            found.require("ops")
+            return found
+
+        return Depends(require)
+
+    def anyone(self) -> Any:
+        """A dependency: whoever is authenticated."""
+        return Depends(principal_dependency(self.authenticator))
+
+    async def publish(self, states: Sequence[State]) -> None:
+        """Publish, or answer 503: what is stored is published when the request is repeated."""
+        try:
+            await self.publisher.publish(states)
+        except PublishError as error:
+            raise unavailable(self.settings) from error
+
+
+def unavailable(
+    settings: Settings, detail: str = "Kafka does not answer; send it again."
+) -> Problem:
+    """503 that says when to come back."""
+    wait = str(settings.retry_after_seconds)
+    return Problem(503, "unavailable", detail, headers={"Retry-After": wait})
+
+
+def to_cursor(*key: Any) -> str:
+    """An opaque name for a place in a list."""
+    return base64.urlsafe_b64encode(msgspec.json.encode(key)).decode().rstrip("=")
+
+
+def from_cursor(cursor: str, kind: Any) -> Any:
+    """The place that `to_cursor` has named, as this type of tuple; None at the beginning."""
+    if not cursor:
+        return None
+    try:
+        padded = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+        return msgspec.json.decode(padded, type=kind)
+    except (ValueError, binascii.Error, msgspec.DecodeError) as error:
+        raise Problem(400, "bad-cursor", "Use `next` of the page before, unchanged.") from error
+
+
+async def json_body(request: Request, kind: Any) -> Any:
+    """The request's body as this type; 400 says where it is wrong."""
+    try:
+        return msgspec.json.decode(await request.body(), type=kind)
+    except (msgspec.DecodeError, RecursionError, ValueError) as error:
+        raise Problem(400, "malformed", f"The body is not what is expected: {error}.") from error
+
+
+def body_schema(media: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """How OpenAPI describes a body that is read by hand."""
+    return {"requestBody": {"required": True, "content": {media: {"schema": schema}}}}
