@@ -49,9 +49,10 @@ class Transaction:
 
     async def lock_shared(self, names: Iterable[str]) -> None:
         """Wait until nobody is alone with any of `names`; many may share them."""
-        ids = sorted({_lock_id(name) for name in names})
-        for pair in ids:
-            await self.driver.execute("SELECT pg_advisory_xact_lock_shared($1, $2)", *pair)
+        for name in sorted(set(names)):  # by name, as those do who take several alone
+            await self.driver.execute(
+                "SELECT pg_advisory_xact_lock_shared($1, $2)", *_lock_id(name)
+            )
 
     async def try_lock(self, name: str) -> bool:
         """Take `name` until the end of the transaction if nobody has it."""

@@ -18,8 +18,12 @@ def configure(settings: KitSettings, *, service: str) -> None:
     console = settings.log_format == "console" or (
         settings.log_format == "auto" and sys.stdout.isatty()
     )
+    # Never with local variables: they hold addresses with passwords, and people's data.
+    tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
     renderer: Any = (
-        structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        if console
+        else structlog.processors.JSONRenderer()
     )
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -34,7 +38,7 @@ def configure(settings: KitSettings, *, service: str) -> None:
     )
     final: list[Any] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     if not console:
-        final.append(structlog.processors.dict_tracebacks)
+        final.append(structlog.processors.ExceptionRenderer(tracebacks))
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[*final, renderer])

@@ -121,6 +121,6 @@ class Record(State, frozen=True, kw_only=True, omit_defaults=True):
             return None
         try:
             instant = datetime.fromisoformat(value)
-        except ValueError:
+            return instant.astimezone(UTC) if instant.tzinfo else None
+        except (ValueError, OverflowError):  # the first and last year have no room for zones
             return None
-        return instant.astimezone(UTC) if instant.tzinfo else None

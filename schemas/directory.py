@@ -164,7 +164,8 @@ class Directory:
     def nearest_managers(self, person: str, day: date) -> list[str]:
         """Who manages the nearest team above the person that has a manager, without the person."""
         for team in self.teams_above(self.team_of(person, day)):
-            found = {m.person for m in self._members.get(team, ()) if m.manages and _in_force(m, day)}
+            members = self._members.get(team, ())
+            found = {m.person for m in members if m.manages and _in_force(m, day)}
             if found - {person}:
                 return sorted(found - {person})
         return []

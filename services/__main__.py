@@ -6,6 +6,7 @@
 import asyncio
 import importlib
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -69,6 +70,19 @@ def rebuild_command(service: ServiceName) -> None:
 def checksum_command(service: ServiceName) -> None:
     """Digest a service's derived tables: equal stores give equal checksums."""
     console.print(asyncio.run(_connected_checksum(_service(service))))
+
+
+@cli.command("lint")
+def lint_command(plans: list[Path]) -> None:
+    """Check incentive plans (YAML) without publishing them; exits 1 when one has a mistake."""
+    text = importlib.import_module("services.payouts.domain.text")
+    mistakes = 0
+    for plan in plans:
+        for trouble in text.lint(plan.read_text()):
+            mistakes += 1
+            console.print(f"{plan}:{trouble.line or 1}: {trouble.where}: {trouble.what}")
+    console.print("no mistakes" if not mistakes else f"{mistakes} mistakes")
+    raise typer.Exit(1 if mistakes else 0)
 
 
 SourceTopic = Annotated[str, typer.Argument(help="Source topic, e.g. crm.records.v1")]

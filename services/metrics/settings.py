@@ -1,0 +1,55 @@
+"""Settings of the metrics service, from `METRICS_*` in the environment."""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from kit.settings import KitSettings
+
+HERE = Path(__file__).parent
+
+
+class Settings(BaseSettings):
+    """What the metrics service needs beside the shared settings."""
+
+    model_config = SettingsConfigDict(env_prefix="METRICS_", frozen=True, extra="ignore")
+
+    kit: KitSettings = Field(default_factory=KitSettings)
+    database: str = Field(
+        default="postgresql://pacesetter@127.0.0.1:5432/metrics",
+        description="Address of this service's own PostgreSQL database.",
+    )
+    port: int = Field(default=8002, description="Port that HTTP listens on.")
+    catalogue: Path = Field(
+        default=HERE / "catalogue.yaml", description="The metrics, as data (YAML)."
+    )
+    boards: Path = Field(
+        default=HERE / "boards.yaml",
+        description="The boards, and which measures are published, as data (YAML).",
+    )
+    fold_seconds: float = Field(
+        default=0.1, gt=0, description="Pause between folds; boards are at most this much older."
+    )
+    fold_rows: int = Field(
+        default=50_000, gt=0, description="Deltas per fold: bounds its memory and its transaction."
+    )
+    publish_rows: int = Field(
+        default=5_000, gt=0, description="Measures per publication: bounds its memory."
+    )
+    board_seconds: float = Field(
+        default=0.1, gt=0, description="Pause between looks at what watched boards show."
+    )
+    stream_updates: int = Field(
+        default=256,
+        gt=0,
+        description="Updates kept per board; a viewer who is further behind gets a snapshot.",
+    )
+    stream_limit: int = Field(
+        default=2_000, gt=0, description="Open event streams per replica; more get 503."
+    )
+    stream_ping_seconds: int = Field(
+        default=15,
+        gt=0,
+        description="Pause between keep-alives; proxies cut silence at 30 s.",
+    )

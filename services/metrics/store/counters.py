@@ -1,0 +1,288 @@
+"""Counters: written by the one folder, while everybody else appends to `pending`.
+
+A reader that must be exact adds what is pending to the counter, in one statement and thus in one
+snapshot.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from kit.database import Database, Transaction
+from services.metrics.store.columns import columns
+
+FOLD_LOCK = "metrics/fold"
+
+_TAKE_PENDING = """
+WITH taken AS (
+    DELETE FROM pending WHERE ctid = ANY (ARRAY(SELECT ctid FROM pending LIMIT $1))
+    RETURNING *
+)
+SELECT tenant, metric, unit, person, teams, day, sum(value)::bigint AS value,
+    sum(count)::bigint AS count, coalesce(min(nullif(received, 0)), 0) AS received,
+    count(*) AS deltas
+FROM taken GROUP BY tenant, metric, unit, person, teams, day
+"""
+
+# Every delta counts for the person, each team upwards and the organisation, in five periods.
+# Subjects first: most deltas of a fold share the day, so that few rows are left for the periods.
+_FOLD = """
+WITH delta AS (
+    SELECT * FROM unnest(
+        $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[],
+        $8::date[], $9::date[], $10::date[], $11::date[], $12::date[]
+    ) AS d (tenant, metric, unit, person, teams, value, count, day, week, month, quarter, year)
+), of_day AS MATERIALIZED (
+    SELECT d.tenant, d.metric, d.unit, s.subject, d.day, d.week, d.month, d.quarter, d.year,
+        sum(d.value) AS value, sum(d.count) AS count
+    FROM delta d
+    CROSS JOIN LATERAL (
+        SELECT 'org:all'
+        UNION ALL SELECT 'person:' || d.person
+        UNION ALL SELECT 'team:' || t FROM unnest(string_to_array(d.teams, chr(31))) t WHERE t <> ''
+    ) AS s (subject)
+    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+), summed AS (
+    SELECT d.tenant, d.metric, g.grain, g.start, d.unit, d.subject,
+        sum(d.value)::bigint AS value, sum(d.count)::bigint AS count
+    FROM of_day d
+    CROSS JOIN LATERAL (VALUES
+        ('day', d.day), ('week', d.week), ('month', d.month), ('quarter', d.quarter),
+        ('year', d.year)
+    ) AS g (grain, start)
+    GROUP BY 1, 2, 3, 4, 5, 6
+    HAVING sum(d.value) <> 0 OR sum(d.count) <> 0
+    ORDER BY 1, 2, 3, 4, 5, 6
+), folded AS (
+    INSERT INTO counter AS c (tenant, metric, grain, start, unit, subject, value, count, version)
+    SELECT tenant, metric, grain, start, unit, subject, value, count, $13 FROM summed
+    ON CONFLICT (tenant, metric, grain, start, unit, subject) DO UPDATE
+    SET value = c.value + excluded.value, count = c.count + excluded.count,
+        version = greatest(c.version + 1, excluded.version)
+    RETURNING c.tenant, c.metric, c.grain, c.start, c.unit, c.subject, c.version
+), touched AS (
+    INSERT INTO unpublished AS u
+    SELECT folded.* FROM folded
+    JOIN unnest($14::text[], $15::text[], $16::text[]) AS p (tenant, metric, grain)
+        USING (tenant, metric, grain)
+    ON CONFLICT (tenant, metric, grain, start, unit, subject) DO UPDATE
+    SET version = excluded.version
+)
+SELECT count(*) FROM folded
+"""
+
+_BUMP = """
+INSERT INTO fold_state AS s (tenant, sequence)
+SELECT tenant, $2 FROM unnest($1::text[]) AS t (tenant) ORDER BY tenant
+ON CONFLICT (tenant) DO UPDATE SET sequence = greatest(s.sequence + 1, excluded.sequence)
+"""
+
+_EXACT = """
+SELECT metric, unit, sum(value)::bigint AS value, sum(count)::bigint AS count FROM (
+    SELECT metric, unit, value, count FROM counter
+    WHERE tenant = $1 AND metric = ANY ($2::text[]) AND grain = $3 AND start = $4 AND subject = $6
+    UNION ALL
+    SELECT metric, unit, value, count FROM pending
+    WHERE tenant = $1 AND metric = ANY ($2::text[]) AND day >= $4 AND day < $5
+        AND ($6 = 'org:all' OR $6 = 'person:' || person
+            OR substr($6, 6) = ANY (string_to_array(teams, chr(31))) AND $6 LIKE 'team:%')
+) AS parts
+GROUP BY metric, unit HAVING sum(count) <> 0 ORDER BY metric, unit
+"""
+
+_BOARD = """
+SELECT metric, grain, subject, unit, value, count FROM counter
+WHERE tenant = $1 AND metric = ANY ($2::text[]) AND grain = $3 AND start = $4
+    AND unit = ANY ($5::text[]) AND count <> 0 AND starts_with(subject, $6)
+"""
+
+_COUNTERS = """
+SELECT metric, grain, start, unit, subject, value, count FROM counter
+WHERE tenant = $1 AND count <> 0 AND ($2 = '' OR metric = $2)
+    AND ($3 = '' OR (grain = $3 AND start = $4::date))
+    AND ($5::text IS NULL
+        OR (metric, grain, start, unit, subject) > ($5, $6::text, $7::date, $8::text, $9::text))
+ORDER BY metric, grain, start, unit, subject LIMIT $10
+"""
+
+# Zero instead of gone: versions go on, and what was published is corrected.
+_RESET = """
+WITH reset AS (
+    UPDATE counter SET value = 0, count = 0, version = greatest(version + 1, $2)
+    WHERE tenant = $1 AND (value <> 0 OR count <> 0)
+    RETURNING tenant, metric, grain, start, unit, subject, version
+)
+INSERT INTO unpublished AS u SELECT r.* FROM reset r
+JOIN unnest($3::text[], $4::text[]) AS p (metric, grain) USING (metric, grain)
+ON CONFLICT (tenant, metric, grain, start, unit, subject) DO UPDATE SET version = excluded.version
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Pending deltas of one lowest grain, taken and summed."""
+
+    tenant: str
+    metric: str
+    unit: str
+    person: str
+    teams: str
+    day: date
+    value: int
+    count: int
+    received: int
+    deltas: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """A number as stored: minor units or a count, and how many records make it up."""
+
+    metric: str
+    unit: str
+    value: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectSum:
+    """A subject's number, for boards."""
+
+    metric: str
+    subject: str
+    unit: str
+    value: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class CounterRow:
+    """A counter with its key, without the tenant."""
+
+    metric: str
+    grain: str
+    start: date
+    unit: str
+    subject: str
+    value: int
+    count: int
+
+
+async def take_pending(transaction: Transaction, limit: int) -> list[Group]:
+    """Remove up to `limit` deltas and give them summed."""
+    rows = await transaction.driver.fetch(_TAKE_PENDING, limit)
+    return [Group(*row) for row in rows]
+
+
+async def fold(
+    transaction: Transaction,
+    groups: Sequence[Group],
+    starts: Sequence[tuple[date, ...]],
+    *,
+    version: int,
+    published: Sequence[tuple[str, str, str]],
+) -> None:
+    """Add groups to the counters, `starts` being the first days of each one's five periods.
+
+    `published` lists what of it is to be published: (tenant, metric, grain).
+    """
+    await transaction.driver.execute(
+        _FOLD,
+        [g.tenant for g in groups],
+        [g.metric for g in groups],
+        [g.unit for g in groups],
+        [g.person for g in groups],
+        [g.teams for g in groups],
+        [g.value for g in groups],
+        [g.count for g in groups],
+        *columns(starts, 5),
+        version,
+        *columns(published, 3),
+    )
+
+
+async def bump(transaction: Transaction, tenants: Iterable[str], version: int) -> None:
+    """Tell all replicas that boards of these tenants may have changed."""
+    names = sorted(set(tenants))
+    if names:
+        await transaction.driver.execute(_BUMP, names, version)
+
+
+async def sequences(transaction: Transaction, tenants: Iterable[str]) -> dict[str, int]:
+    """Each tenant's number that moves with its boards; 0 before the first time."""
+    names = sorted(set(tenants))
+    rows = await transaction.driver.fetch(
+        "SELECT tenant, sequence FROM fold_state WHERE tenant = ANY ($1::text[])", names
+    )
+    return dict.fromkeys(names, 0) | {row[0]: row[1] for row in rows}
+
+
+async def pending_count(transaction: Transaction, tenant: str) -> int:
+    """How many of a tenant's deltas wait."""
+    query = "SELECT count(*) FROM pending WHERE tenant = $1"
+    return int(await transaction.driver.fetchval(query, tenant))
+
+
+async def forget_counters(
+    transaction: Transaction, tenant: str, *, version: int, published: Sequence[tuple[str, str]]
+) -> None:
+    """Set a tenant's counters to nothing; the caller credits all its facts from scratch."""
+    await transaction.lock(FOLD_LOCK)
+    await transaction.driver.execute("DELETE FROM pending WHERE tenant = $1", tenant)
+    await transaction.driver.execute(_RESET, tenant, version, *columns(published, 2))
+
+
+async def exact(
+    transaction: Transaction,
+    tenant: str,
+    *,
+    metrics: Sequence[str],
+    grain: str,
+    start: date,
+    end: date,
+    subject: str,
+) -> list[Sum]:
+    """A subject's numbers, including deltas that aren't folded yet."""
+    rows = await transaction.driver.fetch(_EXACT, tenant, metrics, grain, start, end, subject)
+    return [Sum(*row) for row in rows]
+
+
+async def board_sums(
+    transaction: Transaction,
+    tenant: str,
+    *,
+    metrics: Sequence[str],
+    grain: str,
+    start: date,
+    units: Sequence[str],
+    kind: str,
+) -> list[SubjectSum]:
+    """The folded numbers of all subjects of a kind (`person` or `team`)."""
+    rows = await transaction.driver.fetch(_BOARD, tenant, metrics, grain, start, units, f"{kind}:")
+    return [SubjectSum(row[0], row[2], row[3], row[4], row[5]) for row in rows]
+
+
+async def counters(
+    transaction: Transaction,
+    tenant: str,
+    *,
+    metric: str,
+    period: tuple[str, date] | None,
+    after: tuple[str, str, date, str, str] | None,
+    limit: int,
+) -> list[CounterRow]:
+    """A page of a tenant's folded numbers in the order of their keys."""
+    grain, start = period or ("", None)
+    rows = await transaction.driver.fetch(
+        _COUNTERS, tenant, metric, grain, start, *(after or (None,) * 5), limit
+    )
+    return [CounterRow(*row) for row in rows]
+
+
+async def vacuum(database: Database) -> None:
+    """Make the space of folded deltas usable again; every fold reads the whole table."""
+    async with database.engine.connect() as connection:
+        autocommit = await connection.execution_options(isolation_level="AUTOCOMMIT")
+        raw = await autocommit.get_raw_connection()
+        assert raw.driver_connection is not None
+        await raw.driver_connection.execute("VACUUM (INDEX_CLEANUP OFF) pending")

@@ -1,0 +1,19 @@
+"""Goals as stored, and what a change of them sets in motion."""
+
+from collections.abc import Sequence
+
+from kit.database import Transaction
+from schemas.periods import parse
+from schemas.spm import Goal
+from services.metrics.store import counters, publishing
+from services.metrics.store.context import Context
+
+
+async def store_goals(
+    transaction: Transaction, context: Context, goals: Sequence[Goal], *, now_us: int
+) -> None:
+    """Keep newer goals; the numbers that they are about are published from now on."""
+    newer = await context.goals.store(transaction, goals)
+    keys = {(goal.tenant, goal.metric, *parse(goal.period)) for goal in newer}
+    await publishing.publish_again(transaction, sorted(keys))
+    await counters.bump(transaction, {goal.tenant for goal in newer}, now_us)

@@ -1,0 +1,166 @@
+"""Folding, and what is published of it."""
+
+from collections.abc import Iterable
+from decimal import Decimal
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection
+from sqlmodel import SQLModel
+
+from kit.publisher import PublishError
+from schemas.base import State
+from schemas.spm import Goal, Measure
+from services.metrics import tables
+from tests.integration.metrics.world import World, call, organisation, small_company, won
+from tests.support import TENANT
+
+OWN_TABLES = {"replica", "replica_epoch", "fact", "pending", "counter", "unpublished", "fold_state"}
+
+
+def measures(world: World) -> dict[tuple[str, str, str], Measure]:
+    """The newest of each, as a compacted topic keeps them."""
+    newest: dict[tuple[str, str, str], Measure] = {}
+    for state in world.outbox.states:
+        assert isinstance(state, Measure)
+        known = newest.get((state.subject, state.metric, state.period))
+        assert known is None or known.version < state.version
+        newest[state.subject, state.metric, state.period] = state
+    return newest
+
+
+def goal(metric: str = "opportunities_created", version: int = 1) -> Goal:
+    return Goal(
+        tenant=TENANT,
+        version=version,
+        subject="person:p1",
+        metric=metric,
+        period="year:2026-01-01",
+        target=Decimal(5),
+    )
+
+
+async def test_daily_drivers_and_what_boards_name_are_published(world: World) -> None:
+    await world.apply(*small_company(), won(), call("crm:2"))
+    await world.settle()
+    await world.publish()
+    found = measures(world)
+
+    revenue = found["team:all-sales", "revenue_won", "month:2026-11-01"]
+    assert (revenue.value, revenue.unit, revenue.count) == (Decimal("100.00"), "EUR", 1)
+    assert found["person:p1", "calls_made", "day:2026-11-03"].value == 1
+    assert ("person:p1", "revenue_won", "day:2026-11-02") not in found
+    await world.publish()
+    assert len(world.outbox.states) == len(found)
+
+
+async def test_a_goal_has_its_metric_published_before_and_after(world: World) -> None:
+    await world.apply(*small_company(), won())
+    await world.settle()
+    await world.publish()
+    key = ("person:p1", "opportunities_created", "year:2026-01-01")
+    assert key not in measures(world)
+    await world.apply(goal())
+    await world.publish()
+    assert measures(world)[key].value == 1
+    await world.apply(won("crm:2"))
+    await world.settle()
+    await world.publish()
+    assert measures(world)[key].value == 2
+
+
+async def test_what_kafka_did_not_take_is_published_later(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.apply(*small_company(), won())
+    await world.settle()
+
+    async def refuse(_: Iterable[State]) -> None:
+        raise PublishError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.outbox, "publish", refuse)
+        with pytest.raises(PublishError):
+            await world.publish()
+    await world.publish()
+
+    assert ("org:all", "revenue_won", "month:2026-11-01") in measures(world)
+
+
+async def test_a_number_that_moves_while_it_is_published_is_published_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.apply(*small_company(), won())
+    await world.settle()
+    original = world.outbox.publish
+
+    async def meanwhile(states: Iterable[State]) -> None:
+        await original(states)
+        await world.apply(won("crm:2"))
+        await world.settle()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.outbox, "publish", meanwhile)
+        await world.publish()
+    await world.publish()
+
+    assert measures(world)["org:all", "revenue_won", "month:2026-11-01"].count == 2
+
+
+async def test_numbers_that_vanish_are_published_as_nothing(world: World) -> None:
+    late = won(closed_at="2026-11-30T23:30:00Z")  # December in Berlin, November in New York
+    await world.apply(*small_company(), late)
+    await world.settle()
+    await world.publish()
+    assert measures(world)["org:all", "revenue_won", "month:2026-12-01"].count == 1
+    await world.apply(organisation(version=2, zone="America/New_York"))
+    await world.settle()
+    await world.publish()
+
+    found = measures(world)
+    assert found["org:all", "revenue_won", "month:2026-12-01"].count == 0
+    assert found["org:all", "revenue_won", "month:2026-12-01"].value == 0
+    assert found["org:all", "revenue_won", "month:2026-11-01"].count == 1
+
+
+async def test_the_checksum_ignores_versions_and_sees_numbers(world: World) -> None:
+    await world.apply(*small_company(), won(version=1), goal())
+    first = await world.service.checksum()
+    await world.apply(won(version=2), goal(version=2))
+    same = await world.service.checksum()
+    await world.apply(won(version=3, amount="1"))
+
+    assert first == same
+    assert await world.service.checksum() != first
+
+
+async def test_folded_deltas_leave_their_space(world: World) -> None:
+    await world.apply(*small_company(), *(call(f"crm:{n}") for n in range(50)))
+    await world.settle()
+    await world.job("vacuum")
+
+    assert (await world.fetch("SELECT count(*) FROM pending"))[0][0] == 0
+
+
+async def test_tables_and_migrations_agree(world: World) -> None:
+    def differences(connection: Connection) -> list[object]:
+        context = MigrationContext.configure(
+            connection, opts={"include_name": lambda name, kind, _: kind != "table" or name in own}
+        )
+        found = compare_metadata(context, SQLModel.metadata)
+        return [f for f in found if "alembic_version" not in str(f) and _ours(f)]
+
+    own = OWN_TABLES
+    assert tables.PENDING.name in own
+    async with world.service.database.engine.connect() as connection:
+        assert await connection.run_sync(differences) == []
+
+
+def _ours(difference: object) -> bool:
+    """Other services' tables share the metadata when they are imported by the same test run."""
+    return not (
+        isinstance(difference, tuple)
+        and difference[0] == "add_table"
+        and difference[1].name not in OWN_TABLES
+    )
