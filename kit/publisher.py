@@ -24,6 +24,9 @@ log = structlog.get_logger(__name__)
 
 TIMEOUT_SECONDS = 10.0  # a healthy cluster acknowledges in milliseconds
 STOP_SECONDS = 5.0  # aiokafka's own stop waits for ever while the broker is down
+# aiokafka takes one ready-made batch per partition at a time, so callers that each bring one would
+# wait for each other's round trips; single messages share batches, at five times the CPU.
+FEW = 8
 MAX_BATCH_BYTES = 512 * 1024  # half of Kafka's default message.max.bytes
 MAX_MESSAGE_BYTES = 3 * 1024 * 1024  # the largest max.message.bytes in the registry
 
@@ -107,14 +110,19 @@ class Publisher:
         partition: int,
         messages: list[tuple[bytes, bytes, list[Header]]],
     ) -> list["asyncio.Future[object]"]:
-        """Fill as few batches as the size limit allows, and hand them to the producer."""
+        """Hand few messages to the producer one by one, many in as few batches as fit."""
         name = self._settings.topic_prefix + topic
         futures: list[asyncio.Future[object]] = []
+        if len(messages) <= FEW:
+            for key, value, headers in messages:
+                _check_size(topic, key, value)
+                futures.append(
+                    await producer.send(name, value, key=key, partition=partition, headers=headers)
+                )
+            return futures
         batch, size = producer.create_batch(), 0
         for key, value, headers in messages:
-            length = len(key) + len(value) + 128
-            if length > MAX_MESSAGE_BYTES:
-                raise MessageTooLargeError(f"{topic}: a message of {length} bytes")
+            length = _check_size(topic, key, value)
             if size and size + length > MAX_BATCH_BYTES:
                 futures.append(await producer.send_batch(batch, name, partition=partition))
                 batch, size = producer.create_batch(), 0
@@ -149,6 +157,14 @@ class Publisher:
                 await _stop(fresh)
                 return  # the broken one stays in place; the next failure tries again
             self._producer = fresh
+
+
+def _check_size(topic: str, key: bytes, value: bytes) -> int:
+    """The bytes that a message takes; raises when no topic takes so many."""
+    length = len(key) + len(value) + 128
+    if length > MAX_MESSAGE_BYTES:
+        raise MessageTooLargeError(f"{topic}: a message of {length} bytes")
+    return length
 
 
 async def _stop(producer: AIOKafkaProducer) -> None:

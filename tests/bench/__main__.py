@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 
 from deploy.local import Stack
+from kit import logs
 from kit.settings import KitSettings
 from schemas.base import State
 from schemas.crm import Record
@@ -102,7 +103,6 @@ async def receive_stage(bench: Bench, name: str, *, events: int, per_request: in
     command, environment = receive.ingest(
         bench.folder, kafka=settings.kafka, prefix=settings.topic_prefix, database=dsn, port=port
     )
-    environment["PACESETTER_BENCH_IDLE"] = "1"
 
     def run(command: Sequence[str], environment: dict[str, str]) -> Measurement:
         with receive.server(command, port, environment) as pid:
@@ -229,6 +229,7 @@ def main(
     unknown = set(chosen) - set(STAGES)
     if unknown:
         raise typer.BadParameter(f"unknown stages: {', '.join(sorted(unknown))}")
+    logs.configure(KitSettings(log_level="ERROR"), service="bench")
     folder = Path(tempfile.mkdtemp(prefix="pacesetter-bench-"))
     try:
         with Stack(folder / "stack") as stack:

@@ -144,8 +144,6 @@ async def floor(
 ) -> Measurement:
     """Read the same topic, write the same rows, produce the same messages; decide nothing."""
     connection = await asyncpg.connect(dsn)
-    for table in tables:
-        await connection.execute(f"TRUNCATE {table.name}")
     statements = [_insert(table) for table in tables]
     consumer = AIOKafkaConsumer(
         bootstrap_servers=settings.kafka, group_id="bench-floor", enable_auto_commit=False
