@@ -7,6 +7,7 @@ an independent computation and exits non-zero when one differs.
 import asyncio
 import contextlib
 import json
+import math
 import re
 import signal
 import sys
@@ -32,15 +33,22 @@ from simulator.client import Client, quantile
 from simulator.days import play
 from simulator.delivery import Delivery, deliver
 from simulator.organisation import Company, make_company
-from simulator.player import Player, RefusedError, TimeMap, end_of_play, time_map
+from simulator.player import (
+    Player,
+    RefusedError,
+    TimeMap,
+    end_of_play,
+    standing_still,
+    time_map,
+)
 from simulator.receiver import Receiver
 from simulator.system import ServiceEndedError, System
 from simulator.view import Monitor
 
 START_DAY = date(2026, 11, 9)
 DAYS = 15  # of play when no end is given: three weeks
-RATE = 175  # vendor events per second, on average
-LEAD_SECONDS = 20.0  # from the start of the services until the play begins
+RATE = 220  # vendor events per second, on average
+LEAD_SECONDS = 0.5  # until the play begins, once everything is ready for it
 REFRESH_SECONDS = 1.0
 LINE_SECONDS = 5.0
 SAMPLE_DAYS = 3  # looked at to know how many events a day has
@@ -73,7 +81,7 @@ def plan_time(
     usual = events_per_day(seed_number) / rate
     if seconds is None:
         return days or DAYS, usual
-    whole = days or max(1, round(seconds / usual))
+    whole = days or max(1, math.ceil(seconds / usual))
     return whole, seconds / whole
 
 
@@ -104,7 +112,8 @@ class Demo:
         try:
             await self._until_stopped(self._whole())
         except (StackError, ServiceEndedError, TimeoutError, RefusedError, RuntimeError) as error:
-            console.print(f"[red]{type(error).__name__}[/]: {error}", highlight=False)
+            console.print(f"[red]{type(error).__name__}[/]", highlight=False)
+            console.print(str(error), highlight=False, markup=False, soft_wrap=True)
             return 1
         finally:
             began = time.monotonic()
@@ -128,17 +137,11 @@ class Demo:
         options = self._options
         await asyncio.to_thread(self._fresh_stack)
         self._say("Kafka and PostgreSQL run")
-        points = time_map(
-            options.start_day,
-            options.days,
-            real_start=time.time() + LEAD_SECONDS,
-            day_seconds=options.day_seconds,
-        )
         port = free_port()
         system = System(
             options.folder,
             self._stack,
-            time_map=points,
+            time_map=standing_still(options.start_day),
             fixed_ports=True,
             receiver_url=f"http://127.0.0.1:{port}/webhooks",
         )
@@ -149,7 +152,7 @@ class Demo:
             client = Client(http, system.urls, system.headers)
             await seed.everything(client, self._company)
             self._say("people, goals and the plan are known")
-            await self._play(system, client, receiver, points)
+            await self._play(system, client, receiver)
 
     def _fresh_stack(self) -> None:
         folder = self._options.folder
@@ -160,23 +163,31 @@ class Demo:
             old.unlink()
         self._stack.up()
 
-    async def _play(
-        self, system: System, client: Client, receiver: Receiver, points: TimeMap
-    ) -> None:
-        options = self._options
+    async def _play(self, system: System, client: Client, receiver: Receiver) -> None:
+        options, points = self._options, system.time_map
+        assert points is not None
         player = Player(system.hook_url, system.vendor_secrets)
         links = _links(system, self._company)
         monitor = Monitor(client, self._company, player.counts, receiver, points, links)
         history, visible = self._deliveries(points)
         async with _watching(monitor, system):
-            monitor.numbers.phase = "history"
-            await player.play(history)
-            self._say(f"the board is live; {player.counts.events} events of history are sent")
+            self._say("the board is live; the past weeks come in")
             _print_links(links)
             if options.opens:
                 await asyncio.to_thread(webbrowser.open, links[0][1])
+            monitor.numbers.phase = "history"
+            await player.play(history)
+            self._say(f"{player.counts.events} events of the past are sent; the first day begins")
             await monitor.begin_latency()
             monitor.numbers.phase = "playing"
+            points = time_map(
+                options.start_day,
+                options.days,
+                real_start=time.time() + LEAD_SECONDS,
+                day_seconds=options.day_seconds,
+            )
+            system.set_time(points)
+            monitor.points = points
             began, before = max(time.time(), points[0][0]), player.counts.events
             async with asyncio.TaskGroup() as tasks:
                 mapping = tasks.create_task(self._map_late(client, points))
@@ -323,8 +334,9 @@ def _links(system: System, company: Company) -> list[tuple[str, str]]:
     own = system.token("rep", person=rep.id)
     return [
         ("TV board", f"{system.url('metrics')}/tv/revenue-month?token={token}"),
-        (f"Statement of {rep.name}", f"{system.url('payouts')}/me?token={own}"),
-        (f"Inbox of {rep.name}", f"{system.url('notifications')}/inbox?token={own}"),
+        (f"{rep.name}'s token", own),
+        (f"{rep.name}'s statements", f"{system.url('payouts')}/v1/statements"),
+        (f"{rep.name}'s inbox", f"{system.url('notifications')}/v1/inbox"),
         ("APIs", "  ".join(f"{url}/docs" for url in system.urls.values())),
     ]
 

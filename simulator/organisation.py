@@ -203,10 +203,10 @@ class Company:
         return None
 
 
-_ENTERPRISE = Segment(HUBSPOT, 22_000, 0.95, 0.26)
-_MID_MARKET = Segment(HUBSPOT, 9_000, 0.85, 0.40)
-_SMALL = Segment(PIPEDRIVE, 3_200, 0.75, 0.60)
-_EUROPE = Segment(PIPEDRIVE, 8_000, 0.85, 0.40, euro_share=0.6)
+_ENTERPRISE = Segment(HUBSPOT, 22_000, 0.95, 0.5)
+_MID_MARKET = Segment(HUBSPOT, 9_000, 0.85, 1.0)
+_SMALL = Segment(PIPEDRIVE, 3_200, 0.75, 1.5)
+_EUROPE = Segment(PIPEDRIVE, 8_000, 0.85, 1.0, euro_share=0.6)
 
 TEAMS = (
     Team("sales", "Sales"),

@@ -54,6 +54,12 @@ def time_map(start_day: date, days: int, *, real_start: float, day_seconds: floa
     return [*points, (real, evening), (real + FROZEN_SECONDS, evening + 1.0)]
 
 
+def standing_still(start_day: date) -> TimeMap:
+    """It is the first morning, and stays so."""
+    now, morning = time.time(), _at(working_days(start_day, 1)[0], OPENS)
+    return [(now, morning), (now + FROZEN_SECONDS, morning + 1.0)]
+
+
 def real_time_of(points: TimeMap, business: float) -> float:
     """When it is this late: the inverse of the map; before the first point at once."""
     index = bisect_left([b for _, b in points], business)

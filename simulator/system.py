@@ -120,11 +120,18 @@ class System:
         self.stack.ensure_databases([self._database(service) for service in SERVICES])
         write_api_keys(self.folder / "api-keys.json", [self._stored_key, self._partners_key])
         if self.time_map is not None:
-            (self.folder / "clock.json").write_text(json.dumps(self.time_map))
+            self.set_time(self.time_map)
         _write_private(self.folder / "sources.yaml", seeds.sources_yaml(self.vendor_secrets))
         if self.receiver_url:
             endpoints = seeds.endpoints_yaml(self.receiver_url, self.webhook_secret)
             _write_private(self.folder / "endpoints.yaml", endpoints)
+
+    def set_time(self, points: TimeMap) -> None:
+        """Give the services another time map; they read it at once."""
+        self.time_map = points
+        fresh = self.folder / "clock.json.new"
+        fresh.write_text(json.dumps(points))
+        fresh.replace(self.folder / "clock.json")
 
     @property
     def environment(self) -> dict[str, str]:

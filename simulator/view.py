@@ -59,7 +59,7 @@ class Monitor:
         self._names = {person.id: person.name for person in company.people}
         self._counts = counts
         self._receiver = receiver
-        self._points = points
+        self.points = points
         self._links = links
         self._recent: deque[tuple[float, int]] = deque()
         self._since: Telemetry | None = None
@@ -88,7 +88,7 @@ class Monitor:
         """Ask the services again; what doesn't answer is named and keeps its last numbers."""
         numbers = self.numbers
         self._note_rate()
-        numbers.business = datetime.fromtimestamp(interpolate(self._points, time.time()), UTC)
+        numbers.business = datetime.fromtimestamp(interpolate(self.points, time.time()), UTC)
         numbers.trouble = ""
         for ask in (self._latency, self._lag, self._board, self._pay, self._alerts):
             try:

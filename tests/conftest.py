@@ -5,11 +5,12 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import asyncpg
 import pytest
+from pydantic import SecretStr
 
 from deploy.local import Stack
 from kit.settings import KitSettings
@@ -37,13 +38,13 @@ def kit_settings(stack: Stack) -> KitSettings:
     return KitSettings(
         kafka=stack.kafka,
         topic_prefix=f"t{uuid.uuid4().hex[:8]}.",
-        dev_secret=DEV_SECRET,  # type: ignore[arg-type]  # pydantic makes it a SecretStr
+        dev_secret=SecretStr(DEV_SECRET),
         log_format="json",
     )
 
 
 @pytest.fixture
-async def new_database(stack: Stack) -> AsyncIterator[Callable[[], "object"]]:
+async def new_database(stack: Stack) -> AsyncIterator[Callable[[], Awaitable[str]]]:
     """Call it for the DSN of a fresh, empty database; dropped after the test."""
     made: list[str] = []
 

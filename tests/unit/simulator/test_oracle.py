@@ -60,7 +60,7 @@ def test_a_won_deal_counts_for_person_teams_and_organisation_on_the_local_day() 
         subject: (Decimal("1500.01"), 1)
         for subject in ("person:ann", "team:a", "team:top", "org:all")
     }
-    assert values["org:all", "deals_won", "quarter:2026-10-01", "count"] == (1, 1)
+    assert values["org:all", "deals_won", "quarter:2026-10-01", "count"] == (Decimal(1), 1)
     assert values["org:all", "revenue_won", "week:2026-11-09", "USD"] == (Decimal("1500.01"), 1)
 
 
@@ -70,7 +70,7 @@ def test_the_last_change_wins_whatever_the_order_of_the_list() -> None:
     values = values_of(COMPANY, fold([lost, WON]))
 
     assert ("org:all", "deals_won", "day:2026-11-09", "count") not in values
-    assert values["team:b", "deals_lost", "day:2026-11-10", "count"] == (1, 1)
+    assert values["team:b", "deals_lost", "day:2026-11-10", "count"] == (Decimal(1), 1)
     assert ("team:a", "deals_lost", "day:2026-11-10", "count") not in values
 
 

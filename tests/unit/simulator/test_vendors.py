@@ -5,18 +5,18 @@ import json
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
-from simulator.days import Change, play
+from simulator.days import Change, Op, Value, play
 from simulator.vendors import Request, Secrets, Translator, requests_of, signed
 
 AT = datetime(2026, 11, 9, 15, 0, 0, 123_000, tzinfo=UTC)
 SECRETS = Secrets("hub-secret", "pacesetter", "pipe-secret", "pk_partners")
 
 
-def deal(source: str, op: str = "create", **fields: object) -> Change:
-    return Change(AT, source, "opportunity", "77", op, fields, "12")  # type: ignore[arg-type]
+def deal(source: str, fields: dict[str, Value], op: Op = "create") -> Change:
+    return Change(AT, source, "opportunity", "77", op, fields, "12")
 
 
-WHOLE = {
+WHOLE: dict[str, Value] = {
     "owner_id": "12",
     "name": "Alder Foods - Seats",
     "created_at": AT,
@@ -29,7 +29,7 @@ WHOLE = {
 
 
 def test_hubspot_says_a_creation_and_each_property_as_text() -> None:
-    events = Translator().events(deal("hubspot", **WHOLE))
+    events = Translator().events(deal("hubspot", WHOLE))
     properties = {e["propertyName"]: e["propertyValue"] for e in events if "propertyName" in e}
 
     assert events[0]["subscriptionType"] == "deal.creation"
@@ -43,9 +43,9 @@ def test_hubspot_says_a_creation_and_each_property_as_text() -> None:
 
 def test_hubspot_says_only_what_changed() -> None:
     translator = Translator()
-    translator.events(deal("hubspot", **WHOLE))
+    translator.events(deal("hubspot", WHOLE))
 
-    events = translator.events(deal("hubspot", "update", amount=Decimal(900)))
+    events = translator.events(deal("hubspot", {"amount": Decimal(900)}, "update"))
 
     assert [(e["subscriptionType"], e["propertyName"]) for e in events] == [
         ("deal.propertyChange", "amount")
@@ -63,11 +63,11 @@ def test_hubspot_names_activities_by_their_object_type() -> None:
 
 def test_pipedrive_sends_the_record_and_the_previous_values_of_what_changed() -> None:
     translator = Translator()
-    (created,) = translator.events(deal("pipedrive", **WHOLE))
+    (created,) = translator.events(deal("pipedrive", WHOLE))
     (changed,) = translator.events(
-        deal("pipedrive", "update", stage="won", status="won", closed_at=AT)
+        deal("pipedrive", {"stage": "won", "status": "won", "closed_at": AT}, "update")
     )
-    (deleted,) = translator.events(deal("pipedrive", "delete"))
+    (deleted,) = translator.events(deal("pipedrive", {}, "delete"))
 
     assert created["previous"] is None
     assert created["data"]["value"] == 1250.5
@@ -84,7 +84,7 @@ def test_pipedrive_sends_the_record_and_the_previous_values_of_what_changed() ->
 
 
 def test_partners_send_cloud_events_alone_or_in_batches() -> None:
-    (event,) = Translator().events(deal("partners", **WHOLE))
+    (event,) = Translator().events(deal("partners", WHOLE))
     (alone,), (batch,) = requests_of("partners", [event]), requests_of("partners", [event, event])
 
     assert event["data"]["amount"] == "1250.50"
