@@ -4,6 +4,7 @@ Nothing is emitted from here: measures are published from what the folder has ma
 transaction as the numbers, so that a crash in between only delays them.
 """
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -33,6 +34,7 @@ from services.metrics.store.goals import store_goals
 S = TypeVar("S", bound=State)
 RecordKey = tuple[str, str, str]  # tenant, type, id
 
+WRITTEN_AT_ONCE = 500  # facts per statement; larger parts overlap less, smaller cost round trips
 STALE = "stale"  # no credits read like this
 
 
@@ -120,14 +122,28 @@ class Handler:
         await self._context.directory.share(transaction, tenants)
         crediting = {t: await self._context.crediting(transaction, t) for t in tenants}
         findings: Counter[str] = Counter()
-        decided = [self._decide(crediting[key[0]], record, findings) for key, record in records]
-        former = await facts.write_facts(
-            transaction,
-            [
-                (*key, record.version, record.source, fact.owner, fact.text)
-                for (key, record), fact in zip(records, decided, strict=True)
-            ],
-        )
+        decided: list[Decided] = []
+        former: dict[RecordKey, str | None] = {}
+        writing: asyncio.Task[dict[RecordKey, str | None]] | None = None
+        try:
+            # PostgreSQL writes one part while we decide the next: two cores instead of one.
+            for start in range(0, len(records), WRITTEN_AT_ONCE):
+                part = records[start : start + WRITTEN_AT_ONCE]
+                made = [self._decide(crediting[key[0]], record, findings) for key, record in part]
+                rows = [
+                    (*key, record.version, record.source, fact.owner, fact.text)
+                    for (key, record), fact in zip(part, made, strict=True)
+                ]
+                decided += made
+                if writing is not None:
+                    former |= await writing
+                writing = asyncio.create_task(facts.write_facts(transaction, rows))
+                await asyncio.sleep(0)  # the statement is on its way before the next decision
+            assert writing is not None
+            former |= await writing
+        finally:
+            if writing is not None and not writing.done():
+                await asyncio.wait([writing])  # the connection must be ours again to roll back
         deltas, outcomes = _deltas(records, decided, former)
         await facts.append(transaction, deltas.rows())
         for (kind, outcome), count in outcomes.items():
