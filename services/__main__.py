@@ -21,7 +21,12 @@ from kit.service import Service, serve
 from kit.settings import KitSettings
 from schemas.topics import consumed_by
 
-cli = typer.Typer(no_args_is_help=True, add_completion=False, help="Run and look after Pacesetter.")
+cli = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # our log has it, without variables
+    help="Run and look after Pacesetter.",
+)
 console = Console()
 
 

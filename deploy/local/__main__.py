@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,6 +47,7 @@ PostgresPort = Annotated[
     typer.Option(help="PostgreSQL's port; by default a free one, the same at every later start."),
 ]
 DEFAULT_FOLDER = Path(".local")
+SERVICES = ("ingest", "metrics", "payouts", "notifications")
 
 
 @app.command()
@@ -74,6 +77,28 @@ def status(folder: Folder = DEFAULT_FOLDER) -> None:
     for part in (found.kafka, found.postgres):
         table.add_row(*_row(part))
     console.print(table)
+
+
+@app.command()
+def env(folder: Folder = DEFAULT_FOLDER) -> None:
+    """Make the services' databases, and print their settings for a shell to take over.
+
+    eval "$(python -m deploy.local env)" and then start services: python -m services serve ingest
+    """
+    with _clearly():
+        stack = Stack(folder)
+        stack.ensure_databases(SERVICES)
+        secret = folder / "dev-secret"
+        if not secret.exists():
+            secret.touch(mode=0o600)
+            secret.write_text(secrets.token_urlsafe(32))
+    settings = {
+        "PACESETTER_KAFKA": stack.kafka,
+        "PACESETTER_DEV_SECRET": secret.read_text(),
+        **{f"{name.upper()}_DATABASE": stack.dsn(name) for name in SERVICES},
+    }
+    for name, value in settings.items():
+        print(f"export {name}={shlex.quote(value)}")
 
 
 @app.command()
