@@ -48,4 +48,8 @@ def configure(settings: KitSettings, *, service: str) -> None:
     root.setLevel(settings.log_level)
     for chatty in ("aiokafka", "httpx", "uvicorn.access"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    # Why a service could not start is said by `kit.service`; uvicorn would print the traceback.
+    logging.getLogger("uvicorn.error").addFilter(
+        lambda record: not str(record.msg).startswith("Traceback")
+    )
     structlog.contextvars.bind_contextvars(service=service)

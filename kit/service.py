@@ -53,6 +53,7 @@ class Service:
     settle: Callable[[], Awaitable[None]] | None = None
     processor: Processor = field(init=False)
     consumer: Consumer | None = field(default=None, init=False)
+    starting: str = field(default="", init=False)  # which part, for the log when it can't
 
     def __post_init__(self) -> None:
         self.processor = Processor(
@@ -79,10 +80,15 @@ class Service:
     async def running(self) -> AsyncIterator[None]:
         """Everything started on entry, stopped on exit."""
         async with contextlib.AsyncExitStack() as stack:
-            await self._connect(stack)
-            self.consumer = Consumer(self.settings, service=self.name, processor=self.processor)
-            stack.push_async_callback(self.consumer.stop)
-            await self.consumer.start()
+            try:
+                await self._connect(stack)
+                self.consumer = Consumer(self.settings, service=self.name, processor=self.processor)
+                stack.push_async_callback(self.consumer.stop)
+                await self.consumer.start()
+            except Exception as error:
+                reason = f"{type(error).__name__}: {error}"[:500]
+                log.critical("service_not_started", at=self.starting, error=reason)
+                raise
             tasks = [asyncio.create_task(run_forever(job), name=job.name) for job in self.jobs]
             stack.push_async_callback(_cancel, tasks)
             log.info("service_started")
@@ -91,10 +97,13 @@ class Service:
 
     async def _connect(self, stack: contextlib.AsyncExitStack) -> None:
         stack.push_async_callback(self.database.close)
+        self.starting = "database (<SERVICE>_DATABASE)"
         await self.database.migrate()
+        self.starting = "Kafka (PACESETTER_KAFKA)"
         stack.push_async_callback(self.publisher.stop)
         await self.publisher.start()
         await create_topics(self.settings)
+        self.starting = "preparation"
         if self.prepare is not None:
             await self.prepare()
 

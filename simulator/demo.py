@@ -189,13 +189,14 @@ class Demo:
             system.set_time(points)
             monitor.points = points
             began, before = max(time.time(), points[0][0]), player.counts.events
-            async with asyncio.TaskGroup() as tasks:
-                mapping = tasks.create_task(self._map_late(client, points))
+            mapping = asyncio.create_task(self._map_late(client, points))
+            try:
                 await player.play(visible, points)
+                await mapping
+            finally:
                 mapping.cancel()
             seconds, sent = time.time() - began, player.counts.events - before
             monitor.numbers.phase = "draining"
-            await seed.late(client, self._company)
             await system.wait_drained()
             await self._settle(player, client, points)
             await monitor.refresh()
@@ -329,14 +330,18 @@ async def _watching(monitor: Monitor, system: System) -> AsyncIterator[None]:
 
 
 def _links(system: System, company: Company) -> list[tuple[str, str]]:
+    """Where to look; the TV board's address signs the browser in for the others too."""
     token = system.token("admin")
     rep = next(person for person in company.people if person.role == "rep")
-    own = system.token("rep", person=rep.id)
+    quarter = oracle.periods_of(company.start_day)["quarter"]
+    plan = seed.plan_document()["plan"]
+    statement = f"/v1/statements/{rep.id}/{plan}/{quarter}"
     return [
-        ("TV board", f"{system.url('metrics')}/tv/revenue-month?token={token}"),
-        (f"{rep.name}'s token", own),
-        (f"{rep.name}'s statements", f"{system.url('payouts')}/v1/statements"),
-        (f"{rep.name}'s inbox", f"{system.url('notifications')}/v1/inbox"),
+        ("TV board, signs in", f"{system.url('metrics')}/tv/revenue-month?token={token}"),
+        ("all boards", f"{system.url('metrics')}/"),
+        (f"pay of {rep.name}", system.url("payouts") + statement),
+        ("alerts", f"{system.url('notifications')}/v1/alerts?state=firing"),
+        (f"{rep.name}'s token", system.token("rep", person=rep.id)),
         ("APIs", "  ".join(f"{url}/docs" for url in system.urls.values())),
     ]
 

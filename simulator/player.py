@@ -123,6 +123,15 @@ class Player:
 
     async def play(self, deliveries: Iterable[Delivery], points: TimeMap | None = None) -> None:
         """Send all, each at its mapped real time, or as fast as ingest takes them without a map."""
+        try:
+            await self._play(deliveries, points)
+        except ExceptionGroup as group:
+            refused = group.subgroup(RefusedError)
+            if refused is None:
+                raise
+            raise RefusedError(str(refused.exceptions[0])) from group
+
+    async def _play(self, deliveries: Iterable[Delivery], points: TimeMap | None) -> None:
         async with self._workers() as queue:
             for delivery in deliveries:
                 if points is not None:

@@ -114,8 +114,8 @@ class Monitor:
             (
                 int(row.get("rank") or 0),
                 str(row["name"]),
-                str(row.get("value") or "-"),
-                str(row.get("attainment") or "-"),
+                _money(row["value"]),
+                _percent(row["attainment"]),
             )
             for row in board["rows"][:TOP]
         ]
@@ -159,7 +159,9 @@ class Monitor:
         """The terminal view."""
         layout = Layout()
         layout.split_column(
-            Layout(self._head(), size=7), Layout(name="middle"), Layout(self._foot(), size=8)
+            Layout(self._head(), size=5),
+            Layout(name="middle"),
+            Layout(self._foot(), size=2 + len(self._links)),
         )
         layout["middle"].split_row(
             Layout(self._board_panel()), Layout(self._pay_panel()), Layout(self._alert_panel())
@@ -209,6 +211,14 @@ class Monitor:
         for name, url in self._links:
             table.add_row(name, Text(url, no_wrap=True, overflow="ignore", style=f"link {url}"))
         return Panel(table, title="Look around (Ctrl-C ends everything)")
+
+
+def _money(text: str | None) -> str:
+    return "-" if text is None else f"{Decimal(text):,.2f}"
+
+
+def _percent(text: str | None) -> str:
+    return "-" if text is None else f"{Decimal(text):.0%}"
 
 
 def _ms(seconds: float) -> str:
