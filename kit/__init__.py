@@ -13,5 +13,6 @@ rebuild     drop a store and make it again from the topics; list and replay dead
 jobs        work done by the clock
 auth        who is asking: tokens, API keys, roles
 http        problem+json, body limits, the application's frame
+pages       cursors of lists, ETags
 service     a service from its parts, in the right order of start and stop
 """

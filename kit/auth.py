@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import jwt
 import msgspec
@@ -59,7 +59,7 @@ class ApiKey(msgspec.Struct, frozen=True):
     sha256: str
     tenant: str
     roles: list[Role]
-    expires: datetime | None = None
+    expires: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
 
 
 class Authenticator:
@@ -176,9 +176,11 @@ def new_api_key(key_id: str, *, tenant: str, roles: list[Role]) -> tuple[str, Ap
 
 
 def write_api_keys(path: Path, keys: list[ApiKey]) -> None:
-    """Write the key file, readable by its owner only."""
-    path.touch(mode=0o600)
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(keys), indent=2))
+    """Write the key file, readable by its owner only; whoever reads it never sees half of it."""
+    fresh = path.with_name(f"{path.name}.new")
+    fresh.touch(mode=0o600)
+    fresh.write_bytes(msgspec.json.format(msgspec.json.encode(keys), indent=2))
+    fresh.replace(path)
 
 
 def _credential(connection: HTTPConnection) -> str:

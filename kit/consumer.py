@@ -56,6 +56,9 @@ DEAD_IN_A_ROW = 25  # more consecutive failures than bad data explains: halt
 DEAD_RATIO = 0.5  # of the last DEAD_WINDOW messages
 DEAD_WINDOW = 1000
 
+ATTEMPT_HEADER = "dead.attempt"
+SOURCE_HEADER = "dead.source"  # topic/partition/offset
+
 S = TypeVar("S", bound=State)
 Raw = ConsumerRecord[bytes | None, bytes | None]
 
@@ -108,7 +111,6 @@ class FloodGuard:
 class _Failure:
     raw: Raw
     error: BaseException
-    attempt: int
 
 
 class Processor:
@@ -133,7 +135,7 @@ class Processor:
         telemetry.BATCH_SECONDS.observe(time.perf_counter() - began)
         telemetry.BATCH_MESSAGES.observe(len(raws))
         now = time.time()
-        for topic, oldest in _oldest(raws).items():
+        for topic, oldest in _oldest(raws, self._prefix).items():
             telemetry.DELIVERY_AGE_SECONDS.labels(topic).observe(max(0.0, now - oldest))
 
     def _decode(self, raws: Sequence[Raw]) -> tuple[list[tuple[Raw, State]], list[_Failure]]:
@@ -147,7 +149,7 @@ class Processor:
                 state = BY_NAME[topic].event.decode(raw.value)
                 slot = (topic, state.key)
             except (msgspec.DecodeError, KeyError, ValueError) as error:
-                failures.append(_Failure(raw, error, 1))
+                failures.append(_Failure(raw, error))
                 continue
             known = newest.get(slot)
             if known is None or known[1].version < state.version:
@@ -168,7 +170,7 @@ class Processor:
             if _retriable(error):
                 raise
             if len(pairs) == 1:
-                return [_Failure(pairs[0][0], error, 1)]
+                return [_Failure(pairs[0][0], error)]
             middle = len(pairs) // 2
             failures = await self._apply_isolating(pairs[:middle], emit=emit)
             return failures + await self._apply_isolating(pairs[middle:], emit=emit)
@@ -219,12 +221,14 @@ class Processor:
             reason=str(failure.error)[:500],
             exc_info=failure.error if not isinstance(failure.error, ValueError) else None,
         )
+        earlier = dict(raw.headers).get(ATTEMPT_HEADER, b"0")
+        attempt = 1 + (int(earlier) if earlier.isdigit() else 0)
         headers: list[Header] = [
-            *raw.headers,
+            *((name, value) for name, value in raw.headers if not name.startswith("dead.")),
             ("dead.reason", str(failure.error)[:2000].encode()),
             ("dead.error", kind.encode()),
-            ("dead.attempt", str(failure.attempt).encode()),
-            ("dead.source", f"{topic}/{raw.partition}/{raw.offset}".encode()),
+            (ATTEMPT_HEADER, str(attempt).encode()),
+            (SOURCE_HEADER, f"{topic}/{raw.partition}/{raw.offset}".encode()),
         ]
         dead = dead_letter_name(topic, self._service)
         await self._publisher.publish_raw(dead, [(raw.key or b"", raw.value or b"", headers)])
@@ -351,10 +355,11 @@ def _retriable(error: BaseException) -> bool:
     return isinstance(error, PublishError | KafkaError) or is_transient(error)
 
 
-def _oldest(raws: Sequence[Raw]) -> dict[str, float]:
+def _oldest(raws: Sequence[Raw], prefix: str) -> dict[str, float]:
     oldest: dict[str, float] = {}
     for raw in raws:
-        oldest[raw.topic] = min(oldest.get(raw.topic, raw.timestamp / 1000), raw.timestamp / 1000)
+        topic, seconds = raw.topic.removeprefix(prefix), raw.timestamp / 1000
+        oldest[topic] = min(oldest.get(topic, seconds), seconds)
     return oldest
 
 

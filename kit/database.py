@@ -8,7 +8,7 @@ connection, for the set-based hot path (`unnest` arrays; an order of magnitude f
 import asyncio
 import contextlib
 import zlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from alembic.config import Config
 from asyncpg.exceptions import InterfaceError, PostgresError
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -32,8 +33,9 @@ LOCK_POLL_SECONDS = 0.2
 MIGRATION_WAIT_SECONDS = 120.0
 
 # SQLSTATE classes and codes after which the same transaction may succeed: connection (08),
-# transaction rollback (40), resources (53), lock not available, and shutdown or start-up.
-_TRANSIENT_STATES = ("08", "40", "53", "55P03", "57P01", "57P02", "57P03")
+# a server that has become a standby, transaction rollback (40), resources (53), lock not available,
+# shutdown or start-up, and input or output of the server's own (58).
+_TRANSIENT_STATES = ("08", "25006", "40", "53", "55P03", "57P01", "57P02", "57P03", "58")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +150,12 @@ def run_migrations(context: Any) -> None:
     connection.commit()
 
 
+def columns(rows: Iterable[Sequence[Any]], width: int) -> list[list[Any]]:
+    """Rows as the columns that `unnest` takes; so many empty ones when there are no rows."""
+    found = [list(column) for column in zip(*rows, strict=True)]
+    return found or [[] for _ in range(width)]
+
+
 def is_transient(error: BaseException) -> bool:
     """Whether the same work may succeed when tried again: connections, deadlocks, restarts."""
     if isinstance(error, DBAPIError):
@@ -157,7 +165,7 @@ def is_transient(error: BaseException) -> bool:
         return state.startswith(_TRANSIENT_STATES) or isinstance(error.orig, InterfaceError)
     if isinstance(error, PostgresError):
         return (getattr(error, "sqlstate", None) or "").startswith(_TRANSIENT_STATES)
-    return isinstance(error, InterfaceError | OSError | TimeoutError)
+    return isinstance(error, InterfaceError | OSError | TimeoutError | PoolTimeoutError)
 
 
 def _async_url(url: str) -> str:

@@ -8,15 +8,15 @@ where the rebuild ended, so that the service goes on from there.
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import structlog
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from kit.consumer import MAX_RECORDS, Raw
+from kit.consumer import MAX_RECORDS, SOURCE_HEADER, Raw
 from kit.service import Service
 from schemas.topics import Topic, consumed_by, dead_letter_name
 
@@ -81,7 +81,7 @@ async def dead_letters(service: Service, topic: str) -> AsyncIterator[DeadLetter
             for record in records:
                 headers = {name: value.decode(errors="replace") for name, value in record.headers}
                 yield DeadLetter(
-                    source=headers.get("dead.source", ""),
+                    source=headers.get(SOURCE_HEADER, ""),
                     key=(record.key or b"").decode(errors="replace"),
                     error=headers.get("dead.error", ""),
                     reason=headers.get("dead.reason", ""),
@@ -113,21 +113,14 @@ async def replay_dead_letters(service: Service, topic: str) -> int:
     return taken
 
 
-def _as_original(record: Raw, topic: str) -> Raw:
-    headers = [(name, value) for name, value in record.headers if not name.startswith("dead.")]
-    return ConsumerRecord(
-        topic,
-        record.partition,
-        record.offset,
-        record.timestamp,
-        record.timestamp_type,
-        record.key,
-        record.value,
-        record.checksum,
-        record.serialized_key_size,
-        record.serialized_value_size,
-        tuple(headers),
-    )
+def _as_original(letter: Raw, topic: str) -> Raw:
+    """The message where it was on its topic; its headers go on telling how often it has failed."""
+    source = dict(letter.headers).get(SOURCE_HEADER, b"").decode(errors="replace")
+    match source.rsplit("/", 2):
+        case [_, partition, offset]:
+            return replace(letter, topic=topic, partition=int(partition), offset=int(offset))
+        case _:
+            return replace(letter, topic=topic)
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ Writers hold `lock` alone and readers share it, so that what is credited with a 
 the re-crediting after its change can't miss each other.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 from uuid import uuid4
@@ -19,6 +19,7 @@ from kit.database import Transaction
 from schemas.base import State
 
 S = TypeVar("S", bound=State)
+T = TypeVar("T")
 
 _STORE = """
 WITH stored AS (
@@ -123,3 +124,20 @@ class Replica(Generic[S]):
             cached = _Cached(epoch, [self._kind.decode(row["body"]) for row in rows])
             self._cache[tenant] = cached
         return cached.states
+
+
+class Derived(Generic[S, T]):
+    """What is made of a tenant's states: made again only when one of them has changed."""
+
+    def __init__(self, replica: Replica[S], make: Callable[[str, list[S]], T]) -> None:
+        self._replica = replica
+        self._make = make
+        self._made: dict[str, tuple[list[S], T]] = {}
+
+    async def of(self, transaction: Transaction, tenant: str) -> T:
+        """What the tenant's states make, as this transaction sees them."""
+        states = await self._replica.load(transaction, tenant)
+        made = self._made.get(tenant)
+        if made is None or made[0] is not states:
+            made = self._made[tenant] = (states, self._make(tenant, states))
+        return made[1]

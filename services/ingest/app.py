@@ -15,7 +15,7 @@ from services.ingest import store
 from services.ingest.api import directory, quarantine, receive, records
 from services.ingest.api.parts import Parts
 from services.ingest.gateway import Sources
-from services.ingest.handlers import Handlers, real_micros
+from services.ingest.handlers import Handlers
 from services.ingest.settings import Settings
 
 __all__ = ["Settings", "create_app"]
@@ -57,7 +57,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         sources=sources,
         authenticator=Authenticator(settings.kit),
         replay=handlers.replay,
-        now_us=real_micros,
+        now_us=clock.real_micros,
         clock=clock.load(settings.kit.clock),
     )
     receive.add_route(app, parts)

@@ -1,10 +1,10 @@
 """Requests as received → records: read, join with what is known, store, give out the result."""
 
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from kit.clock import Micros, real_micros
 from kit.consumer import Batch
 from kit.database import Transaction
 from kit.replica import Replica
@@ -18,13 +18,6 @@ from services.ingest.domain.sources import VENDORS, Source
 from services.ingest.gateway import Sources
 
 _TYPES = frozenset({OPPORTUNITY, CALL, EMAIL, MEETING})
-
-Micros = Callable[[], int]
-
-
-def real_micros() -> int:
-    """Real time in µs; versions and latencies never use the business clock."""
-    return time.time_ns() // 1000
 
 
 @dataclass(slots=True)

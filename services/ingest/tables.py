@@ -1,16 +1,21 @@
 """Tables of ingest: records, quarantine, and the replica of the directory."""
 
 from datetime import datetime
+from typing import ClassVar
 
-from sqlalchemy import BigInteger, DateTime
+from sqlalchemy import BigInteger, DateTime, MetaData
 from sqlmodel import Field, SQLModel
 
 from kit import replica
+
+# This service's own: several services' tables may live in one process without meeting.
+METADATA = MetaData()
 
 
 class RecordRow(SQLModel, table=True):
     """A record's last known state; `owner_id` repeats what the body says, for counting."""
 
+    metadata: ClassVar[MetaData] = METADATA
     __tablename__ = "record"
 
     tenant: str = Field(primary_key=True)
@@ -26,6 +31,7 @@ class RecordRow(SQLModel, table=True):
 class QuarantineRow(SQLModel, table=True):
     """An item that could not be read; `request` is the request as if it had carried only this."""
 
+    metadata: ClassVar[MetaData] = METADATA
     __tablename__ = "quarantine"
 
     tenant: str = Field(primary_key=True)
@@ -42,10 +48,12 @@ class QuarantineRow(SQLModel, table=True):
 class ReplicaRow(replica.ReplicaRow, table=True):
     """The directory, as published."""
 
+    metadata: ClassVar[MetaData] = METADATA
     __tablename__ = "replica"
 
 
 class ReplicaEpochRow(replica.ReplicaEpochRow, table=True):
     """Names of the directory's current sets."""
 
+    metadata: ClassVar[MetaData] = METADATA
     __tablename__ = "replica_epoch"

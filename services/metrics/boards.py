@@ -122,6 +122,7 @@ class Hub:
                 channel.unwatched_since = time.monotonic()
                 self._channels[slot] = channel
             elif not channel.viewers:  # nobody kept it up to date
+                channel.unwatched_since = time.monotonic()  # it is not dropped while we refresh it
                 await self._refresh(slot, channel)
             return channel
 

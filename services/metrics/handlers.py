@@ -5,12 +5,12 @@ transaction as the numbers, so that a crash in between only delays them.
 """
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from operator import itemgetter
 from typing import NamedTuple, TypeVar
 
+from kit.clock import real_micros
 from kit.consumer import Batch
 from kit.database import Transaction
 from schemas.base import State
@@ -60,7 +60,7 @@ class Handler:
         if len(records) < len(batch.states):
             entries, goals = _newest(batch.of(Entry)), _newest(batch.of(Goal))
             await self._apply_directory(transaction, entries)
-            await store_goals(transaction, self._context, goals, now_us=_now_us())
+            await store_goals(transaction, self._context, goals, now_us=real_micros())
         await self._apply_records(transaction, records)
         return ()
 
@@ -73,7 +73,7 @@ class Handler:
         changed = {entry.tenant for entry in await replica.store(transaction, entries)}
         for tenant in sorted(changed):
             await self._recredit_after(transaction, tenant, before[tenant])
-        await counters.bump(transaction, changed, _now_us())
+        await counters.bump(transaction, changed, real_micros())
 
     async def _recredit_after(
         self, transaction: Transaction, tenant: str, before: Sequence[Entry]
@@ -87,7 +87,7 @@ class Handler:
         if change.calendar:
             published = await self._context.published(transaction, tenant)
             await counters.forget_counters(
-                transaction, tenant, version=_now_us(), published=published
+                transaction, tenant, version=real_micros(), published=published
             )
         owners = None if change.calendar else change.owners
         async for stored in facts.facts_to_recredit(transaction, tenant, owners):
@@ -199,7 +199,3 @@ def _newest(states: Sequence[S]) -> list[S]:
         if known is None or known.version < state.version:
             newest[state.key] = state
     return list(newest.values()) if len(newest) < len(states) else list(states)
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1000

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from decimal import Decimal
 
+from kit.clock import real_micros
 from kit.database import Database, Transaction
 from kit.publisher import Publisher
 from schemas.money import from_minor
@@ -92,14 +93,14 @@ class Folder:
             for tenant, day in {(group.tenant, group.day) for group in groups}
         }
         starts = [days[group.tenant, group.day] for group in groups]
-        now = _now_us()
+        now = real_micros()
         await counters.fold(transaction, groups, starts, version=now, published=published)
         await counters.bump(transaction, tenants, now)
         return groups
 
     def _observe(self, groups: Sequence[Group], seconds: float) -> None:
         telemetry.FOLD_SECONDS.observe(seconds)
-        now = _now_us()
+        now = real_micros()
         for group in groups:
             telemetry.FOLDED.inc(group.deltas)
             if group.received:
@@ -140,7 +141,3 @@ def measure(touched: Touched) -> Measure:
         value=Decimal(touched.value) if unit == COUNT else from_minor(touched.value, unit),
         count=touched.count,
     )
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1000

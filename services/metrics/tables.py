@@ -1,11 +1,15 @@
 """The tables of the metrics service; every one keyed by tenant first."""
 
 from datetime import date
+from typing import ClassVar
 
-from sqlalchemy import Column, Date, Index, Table, Text
+from sqlalchemy import Column, Date, Index, MetaData, Table, Text
 from sqlmodel import BigInteger, Field, SQLModel
 
 from kit.replica import ReplicaEpochRow, ReplicaRow
+
+# This service's own: several services' tables may live in one process without meeting.
+METADATA = MetaData()
 
 # Ids are compared byte by byte: cheaper than any language's order, and the same on every machine.
 ID = Text(collation="C")
@@ -14,18 +18,21 @@ ID = Text(collation="C")
 class Replica(ReplicaRow, table=True):
     """Directory and goals as last known."""
 
+    metadata: ClassVar[MetaData] = METADATA
     __tablename__ = "replica"
 
 
 class ReplicaEpoch(ReplicaEpochRow, table=True):
     """Which set of directory and goals is current."""
 
+    metadata: ClassVar[MetaData] = METADATA
     __tablename__ = "replica_epoch"
 
 
 class Fact(SQLModel, table=True):
     """What a record contributes, and to whom it is credited (JSON of `domain.credits.Credit`)."""
 
+    metadata: ClassVar[MetaData] = METADATA
     __tablename__ = "fact"
     __table_args__ = (Index("fact_by_owner", "tenant", "source", "owner_id"),)
 
@@ -42,7 +49,7 @@ class Fact(SQLModel, table=True):
 # therefore a plain table and not a mapped class.
 PENDING = Table(
     "pending",
-    SQLModel.metadata,
+    METADATA,
     Column("tenant", ID, nullable=False),
     Column("metric", ID, nullable=False),
     Column("unit", ID, nullable=False),
@@ -58,6 +65,7 @@ PENDING = Table(
 class Counter(SQLModel, table=True):
     """The sum of folded deltas; a row with count 0 means that there is no data any more."""
 
+    metadata: ClassVar[MetaData] = METADATA
     __tablename__ = "counter"
 
     tenant: str = Field(primary_key=True, sa_type=ID)
@@ -74,6 +82,7 @@ class Counter(SQLModel, table=True):
 class Unpublished(SQLModel, table=True):
     """Counters that changed since they were last published."""
 
+    metadata: ClassVar[MetaData] = METADATA
     __tablename__ = "unpublished"
 
     tenant: str = Field(primary_key=True, sa_type=ID)
@@ -88,6 +97,7 @@ class Unpublished(SQLModel, table=True):
 class FoldState(SQLModel, table=True):
     """A number that moves with everything a board of the tenant is made from."""
 
+    metadata: ClassVar[MetaData] = METADATA
     __tablename__ = "fold_state"
 
     tenant: str = Field(primary_key=True, sa_type=ID)

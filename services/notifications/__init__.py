@@ -6,5 +6,6 @@ Publishes  spm.alerts.v1
 Owns       database `notifications`
 Promises   one alert per rule, subject and window, and one message per alert, channel and recipient,
            however often facts arrive, however many replicas run, restart or are rebuilt; a message
-           is only begun while what it says is true
+           is only begun while what it says is true. A webhook that we died on is sent again, under
+           the same id
 """

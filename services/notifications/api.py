@@ -1,21 +1,19 @@
 """HTTP: one's own inbox and its event stream, team feeds, and what operators look at."""
 
 import asyncio
-import base64
-import binascii
 import contextlib
-import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date
 from typing import Annotated, Any, Literal, TypeVar
 from uuid import UUID
 
 import msgspec
-from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.responses import Response
 
+from kit import pages
 from kit.auth import Principal
 from kit.clock import Clock
 from kit.database import Database, Transaction
@@ -27,13 +25,15 @@ from services.notifications.domain.rules import Rules
 from services.notifications.domain.schedule import organisation_day
 from services.notifications.store import AlertPlace, DeliveryPlace, Directories, Item, Place
 
-T = TypeVar("T")
+T = TypeVar("T", AlertPlace, DeliveryPlace)
 
 STREAM_BATCH = 500  # messages read from the store at a time
 STREAM_QUEUE = 200  # messages that a slow reader may be behind before it is let go to resume
 STREAM_PING_SECONDS = 15
 DEFAULT_PAGE = 50
 
+# PostgreSQL's text takes no NUL; everything else simply isn't found.
+NO_NUL = r"^[^\x00]*$"
 Cursor = Annotated[str | None, Query(max_length=600, description="`next` of the page before.")]
 
 
@@ -166,15 +166,15 @@ def _add_own(router: APIRouter, parts: Parts) -> None:
         request: Request, asking: Asking, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
     ) -> Response:
         recipient = _own_inbox(asking)
-        before = _place(cursor, _PLACE)
+        before = pages.place(cursor, Place)
         async with database.transaction() as transaction:
             items = await store.items(
                 transaction, asking.tenant, recipient, before=before, limit=limit + 1
             )
             unread = await store.unread(transaction, asking.tenant, recipient)
         shown = items[:limit]
-        after = _cursor((shown[-1].sequence, shown[-1].id)) if len(items) > limit else None
-        return _tagged(request, Inbox(shown, after, unread))
+        after = pages.cursor((shown[-1].sequence, shown[-1].id)) if len(items) > limit else None
+        return pages.tagged(request, Inbox(shown, after, unread))
 
     @router.post("/inbox/{item}/read", summary="Mark one of one's own messages as read")
     async def mark_read(item: UUID, asking: Asking) -> Response:
@@ -212,12 +212,12 @@ def _add_shared(router: APIRouter, parts: Parts) -> None:
     @router.get("/feeds/{team}", summary="A team's feed, newest first")
     async def team_feed(
         request: Request,
-        team: str,
+        team: Annotated[str, Path(max_length=128, pattern=NO_NUL)],
         asking: Asking,
         limit: Limit = DEFAULT_PAGE,
         cursor: Cursor = None,
     ) -> Response:
-        before = _place(cursor, _PLACE)
+        before = pages.place(cursor, Place)
         async with database.transaction() as transaction:
             directory, today = await parts.today(transaction, asking.tenant)
             access.require_subject(asking, directory, f"team:{team}", today)
@@ -225,13 +225,13 @@ def _add_shared(router: APIRouter, parts: Parts) -> None:
                 transaction, asking.tenant, f"team:{team}", before=before, limit=limit + 1
             )
         shown = [msgspec.structs.replace(item, read_at=None) for item in items[:limit]]
-        after = _cursor((shown[-1].sequence, shown[-1].id)) if len(items) > limit else None
-        return _tagged(request, Page(shown, after))
+        after = pages.cursor((shown[-1].sequence, shown[-1].id)) if len(items) > limit else None
+        return pages.tagged(request, Page(shown, after))
 
     @router.get("/rules", summary="The rules in force")
     async def rules_in_force(request: Request, asking: Asking) -> Response:
         asking.require("rep", "manager", "finance", "ops")
-        return _tagged(request, {"rules": list(parts.rules.by_id.values())})
+        return pages.tagged(request, {"rules": list(parts.rules.by_id.values())})
 
 
 def _add_oversight(router: APIRouter, parts: Parts) -> None:
@@ -245,12 +245,12 @@ def _add_oversight(router: APIRouter, parts: Parts) -> None:
         request: Request,
         asking: Asking,
         state: Literal["firing", "resolved"] | None = None,
-        rule: Annotated[str | None, Query(max_length=128)] = None,
+        rule: Annotated[str | None, Query(max_length=128, pattern=NO_NUL)] = None,
         limit: Limit = DEFAULT_PAGE,
         cursor: Cursor = None,
     ) -> Response:
         asking.require("manager", "finance", "ops")
-        before = _place(cursor, _ALERT_PLACE)
+        before = _since(pages.place(cursor, AlertPlace))
         async with database.transaction() as transaction:
             about = None
             if not access.sees_all(asking):
@@ -273,8 +273,8 @@ def _add_oversight(router: APIRouter, parts: Parts) -> None:
         after = None
         if len(found) > limit:
             last = shown[-1]
-            after = _cursor((last.raised_at, last.rule, last.subject, last.window))
-        return _tagged(request, Page(shown, after))
+            after = pages.cursor((last.raised_at, last.rule, last.subject, last.window))
+        return pages.tagged(request, Page(shown, after))
 
     @router.get("/deliveries", summary="Messages and what became of them, newest first")
     async def deliveries(
@@ -284,13 +284,13 @@ def _add_oversight(router: APIRouter, parts: Parts) -> None:
         cursor: Cursor = None,
     ) -> Response:
         asking.require("ops")
-        before = _place(cursor, _DELIVERY_PLACE)
+        before = _since(pages.place(cursor, DeliveryPlace))
         async with database.transaction() as transaction:
             found = await store.sendings(
                 transaction, asking.tenant, state=state, before=before, limit=limit + 1
             )
         shown = found[:limit]
-        after = _cursor((shown[-1].created_at, shown[-1].id)) if len(found) > limit else None
+        after = pages.cursor((shown[-1].created_at, shown[-1].id)) if len(found) > limit else None
         return json_response(Page(shown, after))
 
 
@@ -300,35 +300,12 @@ def _own_inbox(asking: Principal) -> str:
     return f"person:{asking.person}"
 
 
-def _tagged(request: Request, data: Any) -> Response:
-    """The data with an ETag, or 304 when the client has it."""
-    response = json_response(data)
-    tag = f'"{hashlib.sha256(bytes(response.body)).hexdigest()[:32]}"'
-    headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
-    offered = [part.strip() for part in request.headers.get("if-none-match", "").split(",")]
-    if tag in offered or f"W/{tag}" in offered:
-        return Response(status_code=304, headers=headers)
-    response.headers.update(headers)
-    return response
-
-
-def _cursor(place: tuple[int | str | datetime, ...]) -> str:
-    return base64.urlsafe_b64encode(msgspec.json.encode(place)).decode().rstrip("=")
-
-
-_PLACE = msgspec.json.Decoder(Place)
-_ALERT_PLACE = msgspec.json.Decoder(AlertPlace)
-_DELIVERY_PLACE = msgspec.json.Decoder(DeliveryPlace)
-
-
-def _place(cursor: str | None, decoder: msgspec.json.Decoder[T]) -> T | None:
-    if cursor is None:
-        return None
-    try:
-        data = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-        place = decoder.decode(data)
-    except (binascii.Error, ValueError) as error:
-        raise Problem(
-            422, "invalid-cursor", "Send `next` of the page before, or no cursor."
-        ) from error
+def _since(place: T | None) -> T | None:
+    """The place as it is; 422 for an instant so early or late that UTC doesn't have it."""
+    if place is not None:
+        try:
+            place[0].astimezone(UTC)
+        except OverflowError as error:
+            detail = "Send `next` of the page before as it is, or no cursor for the first page."
+            raise Problem(422, "invalid-cursor", detail) from error
     return place

@@ -33,6 +33,7 @@ from services.notifications.domain.rules import Rules
 
 MAX_ERROR_CHARACTERS = 300
 MIN_SECRET_BYTES = 24  # what Standard Webhooks asks for
+MAX_RETRY_AFTER_DIGITS = 9
 GONE = 410
 
 
@@ -182,11 +183,8 @@ class Sender:
             return
         if response.status_code == GONE:
             raise EndpointGoneError
-        asked = response.headers.get("retry-after", "")
-        raise EndpointError(
-            f"answered {response.status_code}",
-            min(int(asked), MAX_RETRY_AFTER_SECONDS) if asked.isascii() and asked.isdigit() else 0,
-        )
+        asked = _asked_seconds(response.headers.get("retry-after", ""))
+        raise EndpointError(f"answered {response.status_code}", asked)
 
     async def _post(self, endpoint: Endpoint, message: UUID, body: str) -> httpx.Response:
         now = datetime.now(UTC)
@@ -217,6 +215,15 @@ class Sender:
             if _is_public(address) or (self._development and address.is_loopback):
                 return str(address)
         raise EndpointError(f"{url.host} has no public address; inside addresses are refused")
+
+
+def _asked_seconds(retry_after: str) -> int:
+    """How long the receiver wants to be left, within our limit; 0 when it doesn't say."""
+    if not (retry_after.isascii() and retry_after.isdigit()):
+        return 0
+    if len(retry_after) > MAX_RETRY_AFTER_DIGITS:  # int() refuses thousands of digits
+        return MAX_RETRY_AFTER_SECONDS
+    return min(int(retry_after), MAX_RETRY_AFTER_SECONDS)
 
 
 def _body(alert: Alert, severity: str) -> str:

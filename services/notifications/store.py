@@ -11,14 +11,15 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
 
-from kit.database import Transaction
-from kit.replica import Replica
-from schemas.crm import Field, Record
+from kit.clock import real_micros
+from kit.database import Transaction, columns
+from kit.replica import Derived, Replica
+from schemas.crm import Field, Instant, Record
 from schemas.directory import Directory, Entry
 from schemas.spm import Alert
 from services.notifications import telemetry
@@ -42,15 +43,11 @@ class Directories:
 
     def __init__(self) -> None:
         self.replica: Replica[Entry] = Replica(Entry)
-        self._built: dict[str, tuple[list[Entry], Directory]] = {}
+        self._directory = Derived(self.replica, Directory)
 
     async def of(self, transaction: Transaction, tenant: str) -> Directory:
         """The tenant's directory as this transaction sees it."""
-        entries = await self.replica.load(transaction, tenant)
-        built = self._built.get(tenant)
-        if built is None or built[0] is not entries:
-            built = self._built[tenant] = (entries, Directory(tenant, entries))
-        return built[1]
+        return await self._directory.of(transaction, tenant)
 
     async def lock(
         self, transaction: Transaction, *, change: Collection[str], rely: Collection[str]
@@ -112,7 +109,7 @@ async def keep_records(
 
 async def records(transaction: Transaction, keys: Collection[RecordKey]) -> list[Record]:
     """The records of these keys, as far as they are known."""
-    tenants, types, ids = _columns(sorted(keys), 3)
+    tenants, types, ids = columns(sorted(keys), 3)
     rows = await transaction.driver.fetch(
         """
         SELECT body FROM record_seen
@@ -160,7 +157,7 @@ async def keep_counts(transaction: Transaction, counts: Sequence[Count]) -> None
         SET version = excluded.version, value = excluded.value
         WHERE seen.version < excluded.version
         """,
-        *_columns([(c.tenant, c.person, c.day, c.metric, c.version, c.value) for c in rows], 6),
+        *columns([(c.tenant, c.person, c.day, c.metric, c.version, c.value) for c in rows], 6),
     )
     first: dict[str, date] = {}
     for count in rows:
@@ -174,7 +171,7 @@ async def keep_counts(transaction: Transaction, counts: Sequence[Count]) -> None
         ORDER BY t
         ON CONFLICT (tenant) DO UPDATE SET day = excluded.day WHERE excluded.day < known.day
         """,
-        *_columns(sorted(first.items()), 2),
+        *columns(sorted(first.items()), 2),
     )
 
 
@@ -189,7 +186,7 @@ async def counts(
         WHERE tenant = $1
         """,
         tenant,
-        *_columns(list(windows), 2),
+        *columns(list(windows), 2),
     )
     found: dict[tuple[str, date], dict[str, Decimal]] = defaultdict(dict)
     for row in rows:
@@ -235,7 +232,7 @@ async def watch(transaction: Transaction, watches: Iterable[Watched]) -> None:
         ON CONFLICT (tenant, day, rule, person) DO UPDATE SET chain = true
         WHERE excluded.chain AND NOT known.chain
         """,
-        *_columns(
+        *columns(
             [(w.tenant, w.day, w.rule, w.person, w.due_at, w.chain) for w in unique.values()], 6
         ),
     )
@@ -409,7 +406,7 @@ async def _locked_alerts(
     rows = await transaction.driver.fetch(
         f"SELECT a.* FROM alert AS a JOIN {_KEYS} ON {_SAME}"  # noqa: S608  # constants
         " ORDER BY a.tenant, a.rule, a.subject, a.window_key FOR UPDATE OF a",
-        *_columns(sorted(keys), 4),
+        *columns(sorted(keys), 4),
     )
     return {deliveries.key_of(alert): alert for alert in map(_alert, rows)}
 
@@ -434,7 +431,7 @@ async def _write_alerts(transaction: Transaction, alerts: dict[AlertKey, Alert])
             resolved_at = excluded.resolved_at, unpublished = true
         """,  # noqa: S608  # constants
         _json_rows(alerts),
-        _now_us(),
+        real_micros(),
     )
 
 
@@ -487,7 +484,7 @@ async def restore(transaction: Transaction, alerts: Sequence[Alert]) -> None:
         ON CONFLICT ({_ALERT}) DO NOTHING
         """,  # noqa: S608  # constants
         _json_rows(rows),
-        *_columns([(*key, alert.version) for key, alert in rows.items()], 5),
+        *columns([(*key, alert.version) for key, alert in rows.items()], 5),
     )
     sent = [
         (delivery, alert.raised_at, entry in alert.read)
@@ -510,7 +507,7 @@ async def restore(transaction: Transaction, alerts: Sequence[Alert]) -> None:
         SET state = 'sent', sent_at = excluded.sent_at, sequence = excluded.sequence
         WHERE known.state <> 'sent'
         """,
-        *_columns([(*_row(delivery), at, read) for delivery, at, read in sent], 9),
+        *columns([(*_row(delivery), at, read) for delivery, at, read in sent], 9),
     )
 
 
@@ -521,7 +518,7 @@ async def states(transaction: Transaction, keys: Collection[AlertKey]) -> list[A
         SELECT a.*, {_sent_entries()} AS delivered, {_sent_entries("read_at IS NOT NULL")} AS read
         FROM alert AS a JOIN {_KEYS} ON {_SAME}
         """,  # noqa: S608  # constants
-        *_columns(sorted(keys), 4),
+        *columns(sorted(keys), 4),
     )
     return [_alert(row) for row in rows]
 
@@ -544,7 +541,7 @@ async def alerts_of(
         JOIN unnest($1::text[], $2::text[], $3::text[]) AS wanted (t, r, s)
             ON tenant = t AND rule = r AND subject = s
         """,  # noqa: S608  # constants
-        *_columns(sorted(subjects), 3),
+        *columns(sorted(subjects), 3),
     )
     return [tuple(row) for row in rows]
 
@@ -573,7 +570,7 @@ async def published(transaction: Transaction, alerts: Sequence[Alert]) -> None:
         WHERE a.tenant = said.tenant AND a.rule = said.rule AND a.subject = said.subject
           AND a.window_key = said.window_key
         """,  # noqa: S608  # constants
-        *_columns(rows, 5),
+        *columns(rows, 5),
     )
 
 
@@ -592,7 +589,7 @@ async def _add_deliveries(transaction: Transaction, due: Iterable[Delivery]) -> 
         ON CONFLICT (tenant, id) DO UPDATE SET state = 'due', due_at = excluded.due_at
         WHERE known.state = 'withdrawn'
         """,
-        *_columns([_row(delivery) for delivery in sorted(set(due))], 7),
+        *columns([_row(delivery) for delivery in sorted(set(due))], 7),
     )
 
 
@@ -641,7 +638,7 @@ async def send_inbox(transaction: Transaction, now: datetime, limit: int) -> int
         FROM due WHERE d.tenant = due.tenant AND d.id = due.id
         RETURNING d.id
         """,  # noqa: S608  # constants
-        *_columns(keys, 4),
+        *columns(keys, 4),
         _microseconds(now),
     )
     await _touch(transaction, keys)
@@ -673,8 +670,8 @@ async def _touch(transaction: Transaction, keys: Sequence[AlertKey]) -> None:
         UPDATE alert AS a SET version = greatest(version + 1, $5), unpublished = true
         FROM {_KEYS} WHERE {_SAME}
         """,  # noqa: S608  # constants
-        *_columns(keys, 4),
-        _now_us(),
+        *columns(keys, 4),
+        real_micros(),
     )
 
 
@@ -811,7 +808,8 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     read_at: datetime | None
 
 
-Place = tuple[int, UUID]  # where a page of an inbox ends
+SequenceNumber = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Place = tuple[SequenceNumber, UUID]  # where a page of an inbox ends
 
 _ITEM = """
 SELECT d.tenant, d.id, d.sequence, d.recipient, d.rule, d.subject, d.window_key, a.state, a.title,
@@ -903,7 +901,7 @@ async def read(transaction: Transaction, tenant: str, recipient: str, item: UUID
     return _item(found) if found else None
 
 
-AlertPlace = tuple[datetime, str, str, str]
+AlertPlace = tuple[Instant, str, str, str]
 
 
 async def alerts(
@@ -953,7 +951,7 @@ class Sending(msgspec.Struct, frozen=True, kw_only=True):
     last_error: str
 
 
-DeliveryPlace = tuple[datetime, UUID]
+DeliveryPlace = tuple[Instant, UUID]
 
 
 async def sendings(
@@ -1092,17 +1090,5 @@ def _item(row: Any) -> Item:
     )
 
 
-def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
-    """Rows as the arrays that `unnest` takes."""
-    if not rows:
-        return [[] for _ in range(width)]
-    return [list(column) for column in zip(*rows, strict=True)]
-
-
 def _microseconds(instant: datetime) -> int:
     return (instant - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
-
-
-def _now_us() -> int:
-    """A version of our own: grows with the clock, so that it keeps growing after a rebuild."""
-    return _microseconds(datetime.now(UTC))

@@ -2,26 +2,31 @@
 
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
-from sqlalchemy import Column, Date, DateTime, Index, Numeric, Text
+from sqlalchemy import Column, Date, DateTime, Index, MetaData, Numeric, Text
 from sqlalchemy import text as sql
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlmodel import BigInteger, Field, SQLModel
 
 from kit.replica import ReplicaEpochRow, ReplicaRow
 
+# This service's own: several services' tables may live in one process without meeting.
+METADATA = MetaData()
+
 
 class ReplicaTable(ReplicaRow, table=True):
     """The directory, as last published."""
 
+    metadata: ClassVar[MetaData] = METADATA
     __tablename__ = "replica"
 
 
 class ReplicaEpochTable(ReplicaEpochRow, table=True):
     """A name for each tenant's current directory."""
 
+    metadata: ClassVar[MetaData] = METADATA
     __tablename__ = "replica_epoch"
 
 
@@ -31,6 +36,7 @@ class RecordSeen(SQLModel, table=True):
     `placed_at` is set while some rule selects the record, whatever the directory says.
     """
 
+    metadata: ClassVar[MetaData] = METADATA
     __tablename__ = "record_seen"
     __table_args__ = (
         Index(
@@ -49,6 +55,7 @@ class RecordSeen(SQLModel, table=True):
 class MeasureSeen(SQLModel, table=True):
     """People's newest counts of a day, for the metrics that rules use."""
 
+    metadata: ClassVar[MetaData] = METADATA
     __tablename__ = "measure_seen"
 
     tenant: str = Field(primary_key=True)
@@ -65,6 +72,7 @@ class MeasuredFrom(SQLModel, table=True):
     `watched_from` is the first day that the tenant's watches were last set back for.
     """
 
+    metadata: ClassVar[MetaData] = METADATA
     __tablename__ = "measured_from"
 
     tenant: str = Field(primary_key=True)
@@ -75,6 +83,7 @@ class MeasuredFrom(SQLModel, table=True):
 class Watch(SQLModel, table=True):
     """A person's day to be looked at when it is due. With `chain`, the next day follows it."""
 
+    metadata: ClassVar[MetaData] = METADATA
     __tablename__ = "watch"
     __table_args__ = (Index("watch_due", "due_at", "tenant"),)
 
@@ -89,6 +98,7 @@ class Watch(SQLModel, table=True):
 class AlertTable(SQLModel, table=True):
     """One row per rule, subject and window, ever. `about` is the person whom it is about."""
 
+    metadata: ClassVar[MetaData] = METADATA
     __tablename__ = "alert"
     __table_args__ = (
         Index("alert_unpublished", "tenant", postgresql_where="unpublished"),
@@ -118,6 +128,7 @@ class DeliveryTable(SQLModel, table=True):
     `sequence` orders what has been put into inboxes, and only grows.
     """
 
+    metadata: ClassVar[MetaData] = METADATA
     __tablename__ = "delivery"
     __table_args__ = (
         Index("delivery_due", "channel", "due_at", postgresql_where="state = 'due'"),
@@ -154,6 +165,7 @@ class DeliveryTable(SQLModel, table=True):
 class EndpointDisabled(SQLModel, table=True):
     """Webhook addresses that answered 410: nothing more is sent there until the address changes."""
 
+    metadata: ClassVar[MetaData] = METADATA
     __tablename__ = "endpoint_disabled"
 
     tenant: str = Field(primary_key=True)

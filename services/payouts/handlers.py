@@ -7,11 +7,10 @@ from what is posted. What it returns are the sums of all statements that its mes
 with, changed or not.
 """
 
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 
+from kit.clock import Micros, real_micros
 from kit.consumer import Batch
 from kit.database import Transaction
 from schemas.base import State
@@ -19,6 +18,7 @@ from schemas.crm import Record
 from schemas.directory import Entry
 from schemas.spm import Goal, PlanDocument
 from services.payouts import store, telemetry
+from services.payouts.domain.causes import Configured, said
 from services.payouts.domain.credit import CREDITABLE, decide
 from services.payouts.domain.evaluate import Statement, evaluate
 from services.payouts.domain.keys import START, LineKey, Position, RecordKey, StatementKey, key_of
@@ -28,7 +28,6 @@ from services.payouts.domain.scope import Scope, touched_by
 from services.payouts.store import Configuration, Context, CreditRow
 
 EVALUATE_AT_ONCE = 1000  # statements whose credits and lines are held in memory together
-CAUSES_SHOWN = 3  # in a transfer whose line changed because of other records
 
 
 @dataclass(slots=True)
@@ -36,7 +35,7 @@ class _Changes:
     """What a batch's configuration means for one tenant."""
 
     recredit: Scope = field(default_factory=Scope)
-    cause: str = ""
+    causes: Configured = field(default_factory=Configured)
     dirty: set[StatementKey] = field(default_factory=set)  # evaluate again
     touched: set[StatementKey] = field(default_factory=set)  # publish again
 
@@ -50,31 +49,21 @@ class _Work:
     own_cause: dict[RecordKey, str] = field(default_factory=dict)
     since: dict[StatementKey, Position] = field(default_factory=dict)  # evaluate from here on
 
-    def soil(self, key: StatementKey, cause: str, since: Position = START) -> None:
-        """The statement must be evaluated from a position on, because of `cause`."""
+    def soil(self, key: StatementKey, causes: Iterable[str], since: Position = START) -> None:
+        """The statement must be evaluated from a position on, because of `causes`."""
         self.since[key] = min(since, self.since.get(key, since))
-        self.dirty.setdefault(key, {})[cause] = None
+        self.dirty.setdefault(key, {}).update(dict.fromkeys(causes))
 
     def cause(self, key: StatementKey, line: LineKey) -> str:
         """Why a line's pay changed: its own record, or what moved it to another tier."""
         own = self.own_cause.get(RecordKey(key.tenant, line.record_type, line.record_id))
-        if own is not None:
-            return own
-        causes = self.dirty[key]
-        shown = ", ".join(islice(causes, CAUSES_SHOWN))
-        more = len(causes) - CAUSES_SHOWN
-        return f"{shown} and {more} more" if more > 0 else shown
-
-
-def clock_us() -> int:
-    """Real time in µs: our versions keep growing even after a rebuild."""
-    return time.time_ns() // 1000
+        return own or said(self.dirty[key])
 
 
 class Payouts:
     """The consumer's side of payouts."""
 
-    def __init__(self, configuration: Configuration, now_us: Callable[[], int] = clock_us) -> None:
+    def __init__(self, configuration: Configuration, now_us: Micros = real_micros) -> None:
         self.configuration = configuration
         self._now_us = now_us
 
@@ -117,8 +106,7 @@ class Payouts:
         newer_goals = await self.configuration.goals.store(transaction, goals)
         if newer_plans:
             change.recredit.everyone = True
-        causes = [f"{s.topic}/{s.key}@{s.version}" for s in (*newer_plans, *newer_goals)]
-        change.cause = ", ".join([*filter(None, [change.cause]), *causes[:CAUSES_SHOWN]])
+        change.causes = Configured([*change.causes.states, *newer_plans, *newer_goals])
         change.dirty |= await self._statements_of(transaction, tenant, newer_plans, newer_goals)
         change.touched |= await self._statements_of(transaction, tenant, plans, goals)
         return change
@@ -136,7 +124,7 @@ class Payouts:
         context = await self.configuration.context(transaction, tenant)
         by_team = any(p.plan.payees.kind == "teams" for p in context.plans.values())
         change.recredit = touched_by(newer, before, known, by_team=by_team)
-        change.cause = ", ".join(f"{e.topic}/{e.key}@{e.version}" for e in newer[:CAUSES_SHOWN])
+        change.causes = Configured(newer)
         fresh = {entry.key for entry in newer}
         again = touched_by([e for e in entries if e.key not in fresh], None, known, by_team=by_team)
         if again:
@@ -176,7 +164,7 @@ class Payouts:
         records: Sequence[Record],
         decided: set[RecordKey],
         work: _Work,
-        cause: str = "",
+        causes: Configured | None = None,
     ) -> None:
         """Replace what the decided records contribute; all records' statements are touched."""
         existing = await store.credits_of(transaction, {key_of(record) for record in records})
@@ -188,13 +176,19 @@ class Payouts:
             if key not in decided:
                 continue
             changed = self._replacements(contexts[record.tenant], record, key, had)
-            why = cause or f"{record.type}/{record.id}@{record.version}"
-            for old, new in changed:
-                for row in (old, new):
-                    if row is not None and row.active and row.statement is not None:
-                        work.soil(row.statement, why, row.position)
-                        work.own_cause[key] = why
-                written.append(new)
+            moved = [
+                (row, statement)
+                for pair in changed
+                for row in pair
+                if row is not None and row.active and (statement := row.statement) is not None
+            ]
+            why = [f"{record.type}/{record.id}@{record.version}"]
+            if causes is not None:
+                why = causes.of_credit(record, [statement for _, statement in moved])
+            for row, statement in moved:
+                work.soil(statement, why, row.position)
+                work.own_cause[key] = said(why)
+            written += [new for _, new in changed]
         await store.write_credits(transaction, written)
 
     def _replacements(
@@ -227,7 +221,7 @@ class Payouts:
         """Decide again about all records that a configuration change concerns."""
         work.touched |= change.touched
         for key in change.dirty:
-            work.soil(key, change.cause)
+            work.soil(key, change.causes.of_statement(key))
         if not change.recredit:
             return
         owners = None if change.recredit.everyone else change.recredit.owners
@@ -237,7 +231,7 @@ class Payouts:
             if not records:
                 return
             everything = {key_of(record) for record in records}
-            await self._credit(transaction, contexts, records, everything, work, change.cause)
+            await self._credit(transaction, contexts, records, everything, work, change.causes)
             after = (records[-1].type, records[-1].id)
 
     async def _settle(

@@ -14,6 +14,7 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
+from kit import pages
 from kit.auth import Principal
 from kit.http import Problem, json_response
 from schemas.directory import AnyEntry, Entry
@@ -23,11 +24,8 @@ from services.ingest.api.parts import (
     Limit,
     Name,
     Parts,
-    PlaceText,
     body_schema,
-    from_cursor,
     json_body,
-    to_cursor,
 )
 from services.ingest.domain import directory
 
@@ -69,13 +67,13 @@ def router(parts: Parts) -> APIRouter:
     ) -> Response:
         """The entries of one kind."""
         _known(kind)
-        place = from_cursor(cursor, tuple[PlaceText])
+        place = pages.place(cursor, tuple[str])
         after = "" if place is None else place[0]
         async with parts.database.transaction() as transaction:
             items = await store.page_of_entries(
                 transaction, principal.tenant, kind, after=after, limit=limit
             )
-        following = to_cursor(items[-1].id) if len(items) == limit else None
+        following = pages.cursor([items[-1].id]) if len(items) == limit else None
         return json_response({"items": items, "next": following})
 
     @api.get("/{kind}/{number}")
@@ -89,7 +87,7 @@ def router(parts: Parts) -> APIRouter:
             found = (await store.entries(transaction, principal.tenant, [key])).get(key)
         if found is None or found.deleted:
             raise Problem(404, "not-found", "There is no such entry.")
-        return tagged(request, found)
+        return pages.tagged(request, found, str(found.version))
 
     @api.put("/{kind}/{number}", openapi_extra=body_schema("application/json", _OBJECT))
     async def put(
@@ -188,14 +186,6 @@ def _check_match(if_match: str, current: Entry | None) -> None:
     if if_match != version and not (if_match == "*" and version):
         detail = "Someone has changed this entry; read it again and repeat your change."
         raise Problem(412, "changed-meanwhile", detail)
-
-
-def tagged(request: Request, state: Any) -> Response:
-    """A state with its version as ETag; 304 for who has it already."""
-    tag = f'"{state.version}"'
-    if request.headers.get("if-none-match") == tag:
-        return Response(status_code=304, headers={"ETag": tag})
-    return json_response(state, headers={"ETag": tag})
 
 
 def _known(kind: str) -> None:

@@ -1,7 +1,5 @@
 """What routes are given to work with, and what they share."""
 
-import base64
-import binascii
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -31,7 +29,6 @@ Replay = Callable[
 # PostgreSQL's text takes no NUL; everything else simply isn't found.
 NO_NUL = r"^[^\x00]*$"
 Name = Annotated[str, Path(pattern=NO_NUL, max_length=300)]
-PlaceText = Annotated[str, msgspec.Meta(pattern=NO_NUL)]
 PlaceNumber = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
 Limit = Annotated[int, Query(ge=1, le=1000, description="Items per page.")]
 Cursor = Annotated[str, Query(max_length=500, description="`next` of the page before.")]
@@ -79,22 +76,6 @@ def unavailable(
     """503 that says when to come back."""
     wait = str(settings.retry_after_seconds)
     return Problem(503, "unavailable", detail, headers={"Retry-After": wait})
-
-
-def to_cursor(*key: Any) -> str:
-    """An opaque name for a place in a list."""
-    return base64.urlsafe_b64encode(msgspec.json.encode(key)).decode().rstrip("=")
-
-
-def from_cursor(cursor: str, kind: Any) -> Any:
-    """The place that `to_cursor` has named, as this type of tuple; None at the beginning."""
-    if not cursor:
-        return None
-    try:
-        padded = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-        return msgspec.json.decode(padded, type=kind)
-    except (ValueError, binascii.Error, msgspec.DecodeError) as error:
-        raise Problem(400, "bad-cursor", "Use `next` of the page before, unchanged.") from error
 
 
 async def json_body(request: Request, kind: Any) -> Any:

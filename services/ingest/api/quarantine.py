@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
+from kit import pages
 from kit.auth import Principal
 from kit.http import Problem, json_response
 from services.ingest import store
@@ -15,9 +16,6 @@ from services.ingest.api.parts import (
     Name,
     Parts,
     PlaceNumber,
-    PlaceText,
-    from_cursor,
-    to_cursor,
 )
 
 MAX_INDEX_DIGITS = 9  # fits in PostgreSQL's integer
@@ -25,7 +23,7 @@ MAX_INDEX_DIGITS = 9  # fits in PostgreSQL's integer
 SourceId = Annotated[
     str | None, Query(max_length=128, pattern=NO_NUL, description="Only of this source.")
 ]
-_Place = tuple[PlaceText, PlaceNumber]
+_Place = tuple[str, PlaceNumber]
 ReplayLimit = Annotated[int, Query(ge=1, le=10_000, description="Items read in this call.")]
 
 
@@ -42,8 +40,10 @@ def router(parts: Parts) -> APIRouter:
         principal: Principal = operator,
     ) -> Response:
         """Items put aside, oldest first."""
-        items = await _page(parts, principal, source, from_cursor(cursor, _Place), limit)
-        following = to_cursor(items[-1].received, items[-1].index) if len(items) == limit else None
+        items = await _page(parts, principal, source, pages.place(cursor, _Place), limit)
+        following = (
+            pages.cursor((items[-1].received, items[-1].index)) if len(items) == limit else None
+        )
         return json_response({"items": [_summary(item) for item in items], "next": following})
 
     @api.get("/{number}")
@@ -68,14 +68,16 @@ def router(parts: Parts) -> APIRouter:
         principal: Principal = operator,
     ) -> Response:
         """Read items again, in order, with today's readers and sources; `next` goes on."""
-        items = await _page(parts, principal, source, from_cursor(cursor, _Place), limit)
+        items = await _page(parts, principal, source, pages.place(cursor, _Place), limit)
         async with parts.database.transaction() as transaction:
             records, done, still = await parts.replay(transaction, items)
         # Published before they are released: a crash in between only repeats this.
         await parts.publish(records)
         async with parts.database.transaction() as transaction:
             await store.release(transaction, done)
-        following = to_cursor(items[-1].received, items[-1].index) if len(items) == limit else None
+        following = (
+            pages.cursor((items[-1].received, items[-1].index)) if len(items) == limit else None
+        )
         return json_response({"replayed": len(done), "still": len(still), "next": following})
 
     return api

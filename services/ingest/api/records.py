@@ -6,13 +6,13 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from kit import pages
 from kit.auth import Principal
 from kit.http import Problem, json_response
 from schemas.crm import Record
 from schemas.directory import Directory, OwnerMapping
 from services import access
 from services.ingest import store
-from services.ingest.api.directory import tagged
 from services.ingest.api.parts import Name, Parts
 
 
@@ -33,7 +33,7 @@ def router(parts: Parts) -> APIRouter:
         today = directory.calendar.local_day(parts.clock())
         if found is None or not _may_see(principal, directory, found, today):
             raise Problem(404, "not-found", "There is no such record, or it isn't yours to see.")
-        return tagged(request, found)
+        return pages.tagged(request, found, str(found.version))
 
     @api.get("/owners/unmapped")
     async def unmapped(principal: Principal = operator) -> Response:

@@ -15,8 +15,8 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 
 from schemas.crm import Received, Scalar, StageEntry
-from services.ingest.domain import values
-from services.ingest.domain.facts import BadEventError, Fact, Ignored, Mark
+from services.ingest.domain import items, values
+from services.ingest.domain.facts import BadEventError, Fact, Ignored, Mark, stage_of
 from services.ingest.domain.sources import Source
 
 UPDATED = "pacesetter.record.updated"
@@ -42,7 +42,6 @@ class _Event(msgspec.Struct, frozen=True):
     data_base64: str | None = None
 
 
-_decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode = msgspec.json.Decoder(_Event).decode
 _decode_data = msgspec.json.Decoder(float_hook=Decimal).decode  # money must not become binary
 
@@ -58,7 +57,7 @@ def mode(content_type: str) -> str:
 def split(received: Received) -> list[msgspec.Raw]:
     """The events of a request, unread."""
     if mode(received.headers.get("content-type", "")) == BATCH:
-        return _decode_list(received.body)
+        return items.split(received.body)
     return [msgspec.Raw(received.body)]
 
 
@@ -83,7 +82,7 @@ def read(raw: bytes | msgspec.Raw, received: Received, source: Source) -> list[F
     if not isinstance(kind, str) or not _RECORD_TYPE.fullmatch(kind):
         raise BadEventError("data.type is not a record type such as opportunity")
     record = values.record_id(source.id, data.pop("id", None))
-    return [_READERS[event.type](kind, record, data, Mark(at, f"{event.source}|{event.id}"[:200]))]
+    return [_READERS[event.type](kind, record, data, Mark(at, f"{event.source}|{event.id}"))]
 
 
 def attribute(value: str) -> str:
@@ -135,7 +134,7 @@ def _updated(kind: str, record: str, data: dict[str, Any], mark: Mark) -> Fact:
         fields["closed_at"] = at
     stages: tuple[StageEntry, ...] = ()
     if not values.empty(data.get("stage")):
-        stages = (StageEntry(mark.at, values.text(data["stage"])[:200]),)
+        stages = (StageEntry(mark.at, stage_of(values.text(data["stage"]))),)
     return Fact(kind, record, "updated", fields, stages)
 
 

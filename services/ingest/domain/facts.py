@@ -1,5 +1,6 @@
 """What a reader makes of a request: facts, things ignored by name, things it can't read."""
 
+import hashlib
 from collections.abc import Iterable
 
 import msgspec
@@ -44,13 +45,16 @@ class BadEventError(ValueError):
 
 
 class Mark:
-    """Makes fields that all carry one event's position: its instant in µs, then its id."""
+    """Makes fields that all carry one event's position: its instant in µs, then its id.
+
+    An id that is too long to be kept with every field is told apart by its digest.
+    """
 
     __slots__ = ("at", "by")
 
     def __init__(self, at: int, by: str) -> None:
         self.at = at
-        self.by = by
+        self.by = by if fits(by, MAX_BY) else hashlib.sha256(by.encode()).hexdigest()
 
     def field(self, state: FieldState, value: Scalar = None) -> Field:
         """A field that this event set."""
@@ -58,7 +62,7 @@ class Mark:
 
     def value(self, value: Scalar) -> Field:
         """A field with a value; text that is too long to keep becomes `unknown`."""
-        if isinstance(value, str) and len(value) > MAX_TEXT:
+        if isinstance(value, str) and not fits(value, MAX_TEXT):
             return Field("unknown", None, self.at, self.by)
         return Field("value", value, self.at, self.by)
 
@@ -82,4 +86,25 @@ class Mark:
         return {name: Field("cleared", None, self.at, self.by) for name in names}
 
 
-MAX_TEXT = 2000  # characters; the raw log keeps the whole, and a record must fit in a message
+# In bytes as they are on the topic, where a character takes up to six. The raw log keeps the whole;
+# a record at every limit must fit in a message that any broker takes, and an owner in an index.
+MAX_TEXT = 1000
+MAX_BY = 128
+MAX_STAGE = 200
+
+
+def fits(text: str, limit: int) -> bool:
+    """Whether the text takes at most so many bytes in a message."""
+    if len(text) * _MOST_BYTES <= limit:
+        return True
+    return len(text) <= limit and len(_JSON.encode(text)) - len('""') <= limit
+
+
+def stage_of(text: str) -> str:
+    """A stage as it is kept: its beginning, when it is too long."""
+    stage = text[:MAX_STAGE]
+    return stage if fits(stage, MAX_STAGE) else stage[: MAX_STAGE // _MOST_BYTES]
+
+
+_MOST_BYTES = 6  # of a character: a control character as \u0001
+_JSON = msgspec.json.Encoder()

@@ -7,17 +7,18 @@ Calls, meetings and e-mails only come as generic `object.*` events; their type i
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from schemas.crm import CALL, EMAIL, MEETING, OPPORTUNITY, Field, Received, Scalar, StageEntry
-from services.ingest.domain import values
+from services.ingest.domain import items, values
 from services.ingest.domain.facts import (
     BadEventError,
     Fact,
     Ignored,
     Mark,
+    stage_of,
 )
 from services.ingest.domain.sources import Source
 
@@ -33,6 +34,8 @@ _ACTIONS = frozenset(
 )
 _REDACTED_VALUE = "REDACTED"
 
+MAX_MERGED = 1000  # records in one merge; each becomes a message, so that more would be a flood
+
 _Id = int | str
 
 
@@ -47,16 +50,15 @@ class _Event(msgspec.Struct, frozen=True, rename="camel"):
     property_value: str | int | float | bool | None = None
     primary_object_id: _Id | None = None
     new_object_id: _Id | None = None
-    merged_object_ids: list[_Id] = []
+    merged_object_ids: Annotated[list[_Id], msgspec.Meta(max_length=MAX_MERGED)] = []
 
 
-_decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode = msgspec.json.Decoder(_Event).decode
 
 
 def split(received: Received) -> list[msgspec.Raw]:
     """The events of a request, unread."""
-    return _decode_list(received.body)
+    return items.split(received.body)
 
 
 def read(raw: bytes | msgspec.Raw, received: Received, source: Source) -> list[Fact | Ignored]:
@@ -73,7 +75,7 @@ def read(raw: bytes | msgspec.Raw, received: Received, source: Source) -> list[F
     if event.occurred_at is None:
         raise BadEventError("occurredAt is missing")
     at = values.position(event.occurred_at, received.version, "ms")
-    return reader(event, kind, Mark(at, str(event.event_id)[:128]), source)
+    return reader(event, kind, Mark(at, str(event.event_id)), source)
 
 
 def _ignored_name(prefix: str, action: str) -> str:
@@ -116,7 +118,7 @@ def _stage(
         names = ("status", "closed_at")
         fields = {name: mark.field("unknown") for name in names}
         return fields | {"stage": mark.field("redacted")}, ()
-    stage = values.text(value)[:200]
+    stage = stage_of(values.text(value))
     # Two stages with one instant and one event id must not mix their status and closing.
     mark = Mark(mark.at, f"{mark.by}={stage}")
     status = source.stages.status_of(stage)

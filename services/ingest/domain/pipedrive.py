@@ -16,7 +16,14 @@ import msgspec
 
 from schemas.crm import CALL, EMAIL, MEETING, OPPORTUNITY, Field, Received, Scalar, StageEntry
 from services.ingest.domain import values
-from services.ingest.domain.facts import MERGED_INTO, BadEventError, Fact, Ignored, Mark
+from services.ingest.domain.facts import (
+    MERGED_INTO,
+    BadEventError,
+    Fact,
+    Ignored,
+    Mark,
+    stage_of,
+)
 from services.ingest.domain.sources import Source
 
 _ACTIVITIES = {"call": CALL, "meeting": MEETING, "email": EMAIL}
@@ -70,7 +77,7 @@ def read(raw: bytes | msgspec.Raw, received: Received, source: Source) -> list[F
         return [Ignored(_ignored_name(meta))]
     if meta.timestamp is None:
         raise BadEventError("meta.timestamp is missing")
-    mark = Mark(values.position(meta.timestamp, received.version), str(meta.id)[:128])
+    mark = Mark(values.position(meta.timestamp, received.version), str(meta.id))
     data, previous = _state(event.data, "data"), _state(event.previous, "previous")
     if data is None and op != "deleted":
         raise BadEventError("data is null though nothing was deleted")
@@ -125,7 +132,7 @@ def _deal(change: _Change) -> list[Fact | Ignored]:
     if not values.empty(stage):
         since = _first(state, "stage_change_time", "add_time")
         at = mark.at if since is None else values.micros(since)
-        stages = (StageEntry(at, values.text(stage)[:200]),)
+        stages = (StageEntry(at, stage_of(values.text(stage))),)
     return [change.fact(OPPORTUNITY, fields, stages)]
 
 

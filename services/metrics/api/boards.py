@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.responses import Response
 
+from kit import pages
 from kit.auth import Principal, Role
 from kit.http import Problem, json_response
 from services.metrics import telemetry
@@ -18,9 +19,7 @@ from services.metrics.api.parts import (
     LAST_YEAR,
     PROBLEMS,
     Parts,
-    known_tag,
     metric_of,
-    tagged,
 )
 from services.metrics.domain.leaderboard import Definition
 
@@ -102,12 +101,12 @@ def add(routes: APIRouter, parts: Parts) -> None:
             detail = f"date: expected a year from {FIRST_YEAR} to {LAST_YEAR}"
             raise Problem(422, "invalid-date", detail)
         version = await parts.leaderboards.version(principal.tenant, date)
-        if known_tag(request, version):
+        if pages.has(request, f'"{version}"'):
             return Response(status_code=304, headers={"ETag": f'"{version}"'})
         telemetry.BOARDS.labels("snapshot").inc()
         with telemetry.BOARD_SECONDS.time():
             computed = await parts.leaderboards.board(principal.tenant, definition, date)
-        return tagged(request, msgspec.to_builtins(computed), computed.version)
+        return pages.tagged(request, msgspec.to_builtins(computed), computed.version)
 
     @routes.get(
         "/boards/{board}/events",

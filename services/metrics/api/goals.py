@@ -4,7 +4,6 @@ They are published before they are kept: should we die in between, our own consu
 keeps them, so that the topic and the store can't disagree for long.
 """
 
-import time
 from datetime import date
 from decimal import Decimal
 from typing import Annotated
@@ -14,7 +13,9 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
+from kit import pages
 from kit.auth import Principal
+from kit.clock import real_micros
 from kit.http import Problem, json_response
 from kit.publisher import PublishError
 from schemas.directory import Directory
@@ -26,8 +27,6 @@ from services.metrics.api.parts import (
     Cursor,
     Limit,
     Parts,
-    cursor_of,
-    cursor_text,
     metric_of,
     period_of,
     subject_of,
@@ -102,7 +101,9 @@ def add(routes: APIRouter, parts: Parts) -> None:
             except PublishError as error:
                 detail = "The goals could not be published; nothing was kept. Try again."
                 raise Problem(503, "unavailable", detail, headers={"Retry-After": "5"}) from error
-            await store_goals(transaction, parts.context, list(goals.values()), now_us=_now_us())
+            await store_goals(
+                transaction, parts.context, list(goals.values()), now_us=real_micros()
+            )
         return json_response({"goals": [_shown(goal) for goal in goals.values()], "next": None})
 
     @routes.get("/goals", response_model=Goals, responses=PROBLEMS)
@@ -115,7 +116,7 @@ def add(routes: APIRouter, parts: Parts) -> None:
         limit: Limit = PAGE,
     ) -> Response:
         """The goals that one may see, by subject, metric and period."""
-        after: Key | None = cursor_of(cursor, Key)
+        after: Key | None = pages.place(cursor, Key)
         async with parts.database.transaction() as transaction:
             directory = await parts.context.directory_of(transaction, principal.tenant)
             goals = await parts.context.goals_of(transaction, principal.tenant)
@@ -132,7 +133,7 @@ def add(routes: APIRouter, parts: Parts) -> None:
         more = len(page) > limit
         page = page[:limit]
         shown = [_shown(goals[key]) for key in page]
-        return json_response({"goals": shown, "next": cursor_text(page[-1]) if more else None})
+        return json_response({"goals": shown, "next": pages.cursor(page[-1]) if more else None})
 
 
 def _checked(parts: Parts, principal: Principal, directory: Directory, goal: GoalIn) -> Goal:
@@ -176,7 +177,7 @@ def _with_version(goal: Goal, known: Goal | None) -> Goal:
     same = msgspec.structs.replace(goal, version=old)
     if same == known:
         return same
-    return msgspec.structs.replace(goal, version=max(old + 1, _now_us()))
+    return msgspec.structs.replace(goal, version=max(old + 1, real_micros()))
 
 
 def _shown(goal: Goal) -> dict[str, object]:
@@ -189,7 +190,3 @@ def _shown(goal: Goal) -> dict[str, object]:
         "reason": goal.reason,
         "version": goal.version,
     }
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1000

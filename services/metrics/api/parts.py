@@ -1,16 +1,11 @@
 """What the routes work with, and how they read what was asked."""
 
-import base64
-import binascii
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Annotated, Any
 
-import msgspec
-from fastapi import Query, Request
-from starlette.responses import Response
+from fastapi import Query
 
 from kit.auth import Principal
 from kit.clock import Clock
@@ -137,39 +132,3 @@ def require_records(principal: Principal, directory: Directory, subject: str, da
     raise Problem(
         403, "forbidden", "Records behind this number are for the managers of all its people."
     )
-
-
-def cursor_of(text: str, kind: Any) -> Any:
-    """What `next` stood for, None for the first page; 422 when it isn't one of ours."""
-    if not text:
-        return None
-    try:
-        return msgspec.json.decode(base64.urlsafe_b64decode(text.encode()), type=kind)
-    except (msgspec.DecodeError, binascii.Error, UnicodeEncodeError, ValueError) as error:
-        detail = "This is no cursor of ours: pass `next` of the page before, unchanged."
-        raise Problem(422, "invalid-cursor", detail) from error
-
-
-def cursor_text(position: object) -> str:
-    """The cursor that stands for a position."""
-    return base64.urlsafe_b64encode(msgspec.json.encode(position)).decode()
-
-
-def tagged(request: Request, body: object, tag: str = "") -> Response:
-    """JSON with an ETag (of the content, unless given); 304 when the asker has it already."""
-    content = msgspec.json.encode(body)
-    etag = f'"{tag or hashlib.sha256(content).hexdigest()[:32]}"'
-    headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
-    if _known(request, etag):
-        return Response(status_code=304, headers=headers)
-    return Response(content, headers=headers, media_type="application/json")
-
-
-def known_tag(request: Request, tag: str) -> bool:
-    """Whether the asker has this version already."""
-    return _known(request, f'"{tag}"')
-
-
-def _known(request: Request, etag: str) -> bool:
-    given = request.headers.get("if-none-match", "")
-    return etag in [each.strip().removeprefix("W/") for each in given.split(",")]

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends
 from pydantic import BaseModel
 from starlette.responses import Response
 
+from kit import pages
 from kit.auth import Principal
 from kit.http import Problem, json_response
 from services import access
@@ -19,8 +20,6 @@ from services.metrics.api.parts import (
     PeriodText,
     SubjectText,
     UnitText,
-    cursor_of,
-    cursor_text,
     metric_of,
     period_of,
     require_records,
@@ -92,7 +91,7 @@ def add(routes: APIRouter, parts: Parts) -> None:
                 unit=chosen,
                 subject=who,
                 owners=owners_of(entries, name) if kind == "person" else None,
-                after=cursor_of(cursor, str) or "",
+                after=pages.place(cursor, str) or "",
                 limit=limit,
             )
             rows = await facts.contributions(transaction, wanted)
@@ -112,6 +111,6 @@ def add(routes: APIRouter, parts: Parts) -> None:
                 }
                 for row in rows
             ],
-            "next": cursor_text(rows[-1].id) if len(rows) == limit else None,
+            "next": pages.cursor(rows[-1].id) if len(rows) == limit else None,
         }
         return json_response(body)

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
+from kit import pages
 from kit.auth import Principal
 from kit.http import json_response
 from schemas.periods import Grain
@@ -21,12 +22,9 @@ from services.metrics.api.parts import (
     PeriodText,
     SubjectText,
     UnitText,
-    cursor_of,
-    cursor_text,
     metric_of,
     period_of,
     subject_of,
-    tagged,
     unit_of,
 )
 from services.metrics.domain import numbers
@@ -139,7 +137,7 @@ def add(routes: APIRouter, parts: Parts) -> None:
             "attainment_exact": None if share is None else _fraction_text(share),
             "other_units": sorted({s.unit for s in sums} - {chosen, COUNT}),
         }
-        return tagged(request, body)
+        return pages.tagged(request, body)
 
     @routes.get("/values/all", response_model=Numbers, responses=PROBLEMS)
     async def values(
@@ -153,7 +151,7 @@ def add(routes: APIRouter, parts: Parts) -> None:
         principal.require("ops")
         if metric:
             metric_of(parts, metric)
-        after = cursor_of(cursor, Position)
+        after = pages.place(cursor, Position)
         async with parts.database.transaction() as transaction:
             directory = await parts.context.directory_of(transaction, principal.tenant)
             when = period_of(parts, directory, period) if period else None
@@ -181,7 +179,7 @@ def add(routes: APIRouter, parts: Parts) -> None:
                 for row in rows
             ],
             "next": last
-            and cursor_text([last.metric, last.grain, last.start, last.unit, last.subject]),
+            and pages.cursor([last.metric, last.grain, last.start, last.unit, last.subject]),
         }
         return json_response(body)
 

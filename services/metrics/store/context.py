@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from kit.database import Transaction
-from kit.replica import Replica
+from kit.replica import Derived, Replica
 from schemas.directory import Directory, Entry
 from schemas.periods import parse
 from schemas.spm import Goal
@@ -17,7 +17,6 @@ from services.metrics.domain.credits import Crediting
 
 @dataclass(slots=True)
 class _Goals:
-    states: list[Goal]
     by_key: dict[tuple[str, str, str], Goal]
     published: list[tuple[str, str]]
 
@@ -29,16 +28,12 @@ class Context:
         self.directory: Replica[Entry] = Replica(Entry)
         self.goals: Replica[Goal] = Replica(Goal)
         self._published = frozenset(published)
-        self._crediting: dict[str, tuple[list[Entry], Crediting]] = {}
-        self._goals: dict[str, _Goals] = {}
+        self._crediting = Derived(self.directory, _crediting)
+        self._goals = Derived(self.goals, self._goals_from)
 
     async def crediting(self, transaction: Transaction, tenant: str) -> Crediting:
         """How the tenant's current directory credits."""
-        entries = await self.directory.load(transaction, tenant)
-        known = self._crediting.get(tenant)
-        if known is None or known[0] is not entries:
-            known = self._crediting[tenant] = (entries, Crediting(Directory(tenant, entries)))
-        return known[1]
+        return await self._crediting.of(transaction, tenant)
 
     async def directory_of(self, transaction: Transaction, tenant: str) -> Directory:
         """The tenant's current directory."""
@@ -48,18 +43,17 @@ class Context:
         self, transaction: Transaction, tenant: str
     ) -> dict[tuple[str, str, str], Goal]:
         """The tenant's goals by subject, metric and period."""
-        return (await self._goals_of(transaction, tenant)).by_key
+        return (await self._goals.of(transaction, tenant)).by_key
 
     async def published(self, transaction: Transaction, tenant: str) -> list[tuple[str, str]]:
         """Which (metric, grain) of the tenant are published: for everyone, and with goals."""
-        return (await self._goals_of(transaction, tenant)).published
+        return (await self._goals.of(transaction, tenant)).published
 
-    async def _goals_of(self, transaction: Transaction, tenant: str) -> _Goals:
-        states = await self.goals.load(transaction, tenant)
-        known = self._goals.get(tenant)
-        if known is None or known.states is not states:
-            live = {(g.subject, g.metric, g.period): g for g in states if not g.deleted}
-            pairs = {(g.metric, parse(g.period)[0]) for g in live.values()}
-            known = _Goals(states, live, sorted(self._published | pairs))
-            self._goals[tenant] = known
-        return known
+    def _goals_from(self, _: str, states: Iterable[Goal]) -> _Goals:
+        live = {(g.subject, g.metric, g.period): g for g in states if not g.deleted}
+        pairs = {(g.metric, parse(g.period)[0]) for g in live.values()}
+        return _Goals(live, sorted(self._published | pairs))
+
+
+def _crediting(tenant: str, entries: Iterable[Entry]) -> Crediting:
+    return Crediting(Directory(tenant, entries))

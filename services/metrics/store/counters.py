@@ -8,8 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from kit.database import Database, Transaction
-from services.metrics.store.columns import columns
+from kit.database import Database, Transaction, columns
 
 FOLD_LOCK = "metrics/fold"
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from kit.database import Transaction
-from services.metrics.store.columns import columns
+from kit.database import Transaction, columns
 from services.metrics.tables import PENDING
 
 FactRow = tuple[

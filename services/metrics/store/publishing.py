@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from kit.database import Transaction
-from services.metrics.store.columns import columns
+from kit.database import Transaction, columns
 
 PUBLISH_LOCK = "metrics/publish"
 

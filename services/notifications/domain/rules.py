@@ -108,7 +108,8 @@ class ScheduleRule(_Rule, frozen=True, kw_only=True, tag="schedule", forbid_unkn
             return False
         if person.left is not None and day >= person.left:
             return False
-        return person.joined is None or person.joined + timedelta(days=self.ramp_days) <= day
+        # Subtracted and not added: no day follows 9999-12-31, which is how systems write "never".
+        return person.joined is None or (day - person.joined).days >= self.ramp_days
 
 
 Rule = RecordRule | ScheduleRule

@@ -1,6 +1,5 @@
 """Plans: read, checked, published and taken back."""
 
-import time
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
@@ -9,14 +8,16 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
+from kit import pages
 from kit.auth import Principal
+from kit.clock import real_micros
 from kit.consumer import Batch
 from kit.database import Transaction
 from kit.http import Problem, json_response
 from kit.publisher import PublishError
 from schemas.base import State, valid_id
 from schemas.spm import PlanDocument
-from services.payouts.api.shared import Api, Cursor, Limit, after, clean, page, tagged
+from services.payouts.api.shared import Api, Cursor, Limit, after, clean, page
 from services.payouts.domain.plan import PlanError, Trouble
 from services.payouts.domain.text import plan_of
 
@@ -102,7 +103,7 @@ def routes(api: Api) -> APIRouter:
             plan = await _current(api, transaction, principal.tenant, plan_id)
         if plan is None or plan.deleted:
             raise _missing(plan_id)
-        return tagged(
+        return pages.tagged(
             request,
             {
                 "id": plan.id,
@@ -161,7 +162,7 @@ async def _change(
         if changed or current is None:
             current = PlanDocument(
                 tenant=tenant,
-                version=max(current.version + 1 if current else 0, time.time_ns() // 1000),
+                version=max(current.version + 1 if current else 0, real_micros()),
                 id=plan_id,
                 revision=current.revision + 1 if current else 1,
                 document=document,

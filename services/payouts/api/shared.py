@@ -1,23 +1,21 @@
 """What the routes share: collaborators, pages, ETags, and who sees whom."""
 
-import base64
-import binascii
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from fastapi import Query
 from starlette.requests import Request
 from starlette.responses import Response
 
+from kit import pages
 from kit.auth import Authenticator, Principal, principal_dependency
 from kit.clock import Clock
 from kit.consumer import Apply
 from kit.database import Database, Transaction
-from kit.http import Problem, json_response
+from kit.http import Problem
 from kit.publisher import Publisher
 from schemas.directory import Directory
 from schemas.periods import parse
@@ -91,15 +89,10 @@ def period_of(period: str) -> tuple[Any, date]:
 
 def after(cursor: str | None, width: int) -> tuple[str, ...]:
     """The key that the page begins after."""
-    if not cursor:
-        return ("",) * width
-    try:
-        key = msgspec.json.decode(base64.urlsafe_b64decode(cursor.encode()), type=list[str])
-    except (msgspec.MsgspecError, binascii.Error, ValueError):
-        key = []
-    if len(key) != width or any("\x00" in part for part in key):
-        raise Problem(422, "invalid-cursor", "Send `next` of the page before, as it is.")
-    return tuple(key)
+    key: list[str] | None = pages.place(
+        cursor, Annotated[list[str], msgspec.Meta(min_length=width, max_length=width)]
+    )
+    return ("",) * width if key is None else tuple(key)
 
 
 def page(
@@ -113,28 +106,13 @@ def page(
     """A page of a list; `rows` has one more than `limit` when there is another page."""
     more = len(rows) > limit
     shown = rows[:limit]
-    following = base64.urlsafe_b64encode(msgspec.json.encode(key(shown[-1]))) if more else None
-    return tagged(
+    return pages.tagged(
         request,
         {
             "items": [show(row) for row in shown],
-            "next": following.decode() if following else None,
+            "next": pages.cursor(key(shown[-1])) if more else None,
         },
     )
-
-
-def tagged(request: Request, data: object) -> Response:
-    """The data with an ETag, or 304 when the client has it already."""
-    response = json_response(data)
-    tag = f'"{hashlib.sha256(bytes(response.body)).hexdigest()[:32]}"'
-    response.headers["ETag"] = tag
-    response.headers["Cache-Control"] = "private, no-cache"
-    known = request.headers.get("if-none-match", "")
-    if tag in {part.strip().removeprefix("W/") for part in known.split(",")}:
-        return Response(
-            status_code=304, headers={"ETag": tag, "Cache-Control": "private, no-cache"}
-        )
-    return response
 
 
 def clean(*names: str | None) -> None:

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends
 from starlette.requests import Request
 from starlette.responses import Response
 
+from kit import pages
 from kit.auth import Principal
 from kit.http import Problem
 from schemas.money import from_minor
@@ -21,7 +22,6 @@ from services.payouts.api.shared import (
     clean,
     page,
     period_of,
-    tagged,
 )
 from services.payouts.domain.credit import REASONS
 from services.payouts.domain.evaluate import QUOTA_FINDINGS, evaluate
@@ -87,7 +87,7 @@ def routes(api: Api) -> APIRouter:
                 of=key,
             )
         shown = shown or _empty(context, key)
-        return tagged(request, _tree(context, shown, findings))
+        return pages.tagged(request, _tree(context, shown, findings))
 
     @router.get("/statements/{payee}/{plan}/{period}/transfers")
     async def list_transfers(

@@ -1,11 +1,6 @@
-"""What the statements of this package share: rows as columns, and JSON."""
-
-from collections.abc import Iterable
-from typing import Any, TypeVar
+"""What the statements of this package share: JSON, and how lines of statements are asked about."""
 
 import msgspec
-
-K = TypeVar("K", bound=tuple[Any, ...])
 
 JSON = msgspec.json.Encoder(decimal_format="string", order="deterministic")
 
@@ -20,9 +15,3 @@ SINCE = (  # the same, each with the position from which on its lines are asked 
 POSITION = '(day, record_type COLLATE "C", record_id COLLATE "C")'
 SINCE_POSITION = "(since_day, since_type, since_id)"
 STATEMENT = "USING (tenant, payee, plan, period)"
-
-
-def columns(rows: Iterable[K], width: int) -> list[list[Any]]:
-    """Rows as columns, for `unnest`."""
-    found = [list(column) for column in zip(*rows, strict=True)]
-    return found or [[] for _ in range(width)]

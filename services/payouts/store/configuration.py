@@ -1,11 +1,10 @@
 """Directory, goals and plans: kept, locked in one order, and looked up."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from kit.database import Transaction
-from kit.replica import Replica
+from kit.replica import Derived, Replica
 from schemas.directory import Directory, Entry
 from schemas.spm import Goal, PlanDocument
 from services.payouts.domain.evaluate import Quota
@@ -37,7 +36,9 @@ class Configuration:
         self.directory: Replica[Entry] = Replica(Entry)
         self.goals: Replica[Goal] = Replica(Goal)
         self.plans: Replica[PlanDocument] = Replica(PlanDocument)
-        self._made: dict[tuple[str, str], tuple[object, Any]] = {}
+        self._directory = Derived(self.directory, Directory)
+        self._goals = Derived(self.goals, _goals)
+        self._plans = Derived(self.plans, _plans)
 
     async def lock(
         self, transaction: Transaction, tenants: Iterable[str], changed: set[str]
@@ -57,24 +58,14 @@ class Configuration:
 
     async def context(self, transaction: Transaction, tenant: str) -> Context:
         """The tenant's configuration as of this transaction."""
-        entries = await self.directory.load(transaction, tenant)
-        goals = await self.goals.load(transaction, tenant)
-        plans = await self.plans.load(transaction, tenant)
         return Context(
-            self._once("directory", tenant, entries, lambda: Directory(tenant, entries)),
-            self._once("plans", tenant, plans, lambda: _plans(plans)),
-            self._once("goals", tenant, goals, lambda: _goals(goals)),
+            await self._directory.of(transaction, tenant),
+            await self._plans.of(transaction, tenant),
+            await self._goals.of(transaction, tenant),
         )
 
-    def _once(self, kind: str, tenant: str, states: object, make: Callable[[], Any]) -> Any:
-        """What was made of these very states before, or made now."""
-        made = self._made.get((kind, tenant))
-        if made is None or made[0] is not states:
-            made = self._made[kind, tenant] = (states, make())
-        return made[1]
 
-
-def _plans(documents: Iterable[PlanDocument]) -> dict[str, RevisedPlan]:
+def _plans(_: str, documents: Iterable[PlanDocument]) -> dict[str, RevisedPlan]:
     return {
         document.id: RevisedPlan(read(document.document), document.revision)
         for document in documents
@@ -82,7 +73,7 @@ def _plans(documents: Iterable[PlanDocument]) -> dict[str, RevisedPlan]:
     }
 
 
-def _goals(goals: Iterable[Goal]) -> dict[tuple[str, str, str], Quota]:
+def _goals(_: str, goals: Iterable[Goal]) -> dict[tuple[str, str, str], Quota]:
     return {
         (goal.subject.removeprefix("person:"), goal.metric, goal.period): Quota(
             goal.target, goal.unit

@@ -4,11 +4,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 
-from kit.database import Transaction
+from kit.database import Transaction, columns
 from services.payouts.domain.credit import Outcome
 from services.payouts.domain.evaluate import Credit
 from services.payouts.domain.keys import Position, RecordKey, StatementKey
-from services.payouts.store.arrays import POSITION, SINCE, SINCE_POSITION, STATEMENT, columns
+from services.payouts.store.arrays import POSITION, SINCE, SINCE_POSITION, STATEMENT
 
 
 @dataclass(frozen=True, slots=True)

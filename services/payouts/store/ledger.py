@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from kit.database import Transaction
+from kit.database import Transaction, columns
 from services.payouts.domain.keys import StatementKey
 from services.payouts.domain.ledger import Posting
-from services.payouts.store.arrays import columns
 
 _POST = """
 INSERT INTO transfer (tenant, statement, number, line, debit, credit, amount_minor, currency, cause)

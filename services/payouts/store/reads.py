@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from kit.database import Transaction
+from kit.database import Transaction, columns
 from services.payouts.domain.keys import LineKey, StatementKey
 from services.payouts.domain.ledger import PostedLine, Sums
-from services.payouts.store.arrays import columns
 from services.payouts.store.statements import STATEMENT_COLUMNS, sums
 
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import msgspec
 
-from kit.database import Transaction
+from kit.database import Transaction, columns
 from schemas.crm import Field, Record
 from services.payouts.domain.keys import RecordKey, key_of
-from services.payouts.store.arrays import JSON, columns
+from services.payouts.store.arrays import JSON
 
 CHUNK = 5000  # records read at once when everything is credited again
 

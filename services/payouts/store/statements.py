@@ -3,18 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from kit.database import Transaction
+from kit.database import Transaction, columns
 from services.payouts.domain.evaluate import Opening
 from services.payouts.domain.keys import START, LineKey, Position, StatementKey
 from services.payouts.domain.ledger import PostedLine, Sums
-from services.payouts.store.arrays import (
-    POSITION,
-    SINCE,
-    SINCE_POSITION,
-    STATEMENT,
-    STATEMENTS,
-    columns,
-)
+from services.payouts.store.arrays import POSITION, SINCE, SINCE_POSITION, STATEMENT, STATEMENTS
 
 STATEMENT_COLUMNS = (
     "tenant, payee, plan, period, plan_revision, currency, earned_minor, credited, quota, "

@@ -158,6 +158,19 @@ async def test_what_cannot_be_read_is_put_aside_alone_with_its_bytes_and_reason(
     assert dead[0][1]["x"] == b"\xff\xfe"
     assert b"malformed" in dead[0][1]["dead.reason"]
     assert dead[1][1]["dead.source"] == b"spm.goals.v1/0/2"
+    assert dead[1][1]["dead.attempt"] == b"1"
+
+
+async def test_what_fails_again_says_where_it_came_from_and_how_often_it_failed(
+    harness: Harness,
+) -> None:
+    await harness.send_raw(b"not json", headers=[("dead.attempt", b"2"), ("dead.reason", b"old")])
+
+    async with harness.consuming():
+        ((_, headers),) = await harness.dead_letters(1)
+
+    assert headers["dead.attempt"] == b"3"
+    assert b"malformed" in headers["dead.reason"]
 
 
 async def test_one_message_that_cannot_be_applied_does_not_fail_its_batch(harness: Harness) -> None:

@@ -1,5 +1,7 @@
 """Numbers, records, goals and boards over HTTP, and who may see them."""
 
+import base64
+import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -232,6 +234,23 @@ async def test_what_makes_no_sense_is_refused_with_a_reason(
     assert (await ops.get("/v1/records", params=asking("win_rate"))).status_code == 422
     assert (await ops.get("/v1/boards/nonsense")).status_code == 404
     assert (await ops.get("/v1/boards/nonsense/events")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        ("/v1/records?subject=org:all&metric=calls_made&period=month:2026-11-01", "\x00"),
+        ("/v1/values/all", ["\x00", "day", "2026-11-03", "count", "org:all"]),
+        ("/v1/values/all", ["calls_made", "day", "2026-11-03", "count", "a\x00b"]),
+    ],
+)
+async def test_a_cursor_with_a_zero_byte_is_refused(
+    ops: httpx.AsyncClient, path: str, place: object
+) -> None:
+    cursor = base64.urlsafe_b64encode(json.dumps(place).encode()).decode()
+    path, _, query = path.partition("?")
+    answer = await ops.get(path, params=[*httpx.QueryParams(query).items(), ("cursor", cursor)])
+    assert answer.status_code == 422, answer.text
 
 
 ROUTES = [

@@ -1,6 +1,7 @@
 """Every route: what it shows to whom, and what it refuses."""
 
 import asyncio
+import base64
 import json
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -28,6 +29,7 @@ ROUTES = [
     ("GET", "/v1/rules"),
 ]
 Asking = Callable[..., Any]
+NOBODY = str(uuid.UUID(int=0))
 
 
 @pytest.fixture
@@ -156,6 +158,41 @@ async def test_a_made_up_cursor_is_refused(
     headers = bearer("admin", person="ann")
     answer = await client.get(path, headers=headers, params={"cursor": cursor})
     assert answer.status_code == 422
+
+
+HOSTILE: dict[str, list[list[Any]]] = {
+    "/v1/inbox": [[2**63, NOBODY], [-1, NOBODY], [2**80, NOBODY]],
+    "/v1/feeds/north": [[2**63, NOBODY], [-(2**63) - 1, NOBODY]],
+    "/v1/alerts": [
+        ["2026-11-03T00:00:00Z", "\x00", "a", "b"],
+        ["2026-11-03T00:00:00", "a", "a", "b"],
+        ["0001-01-01T00:00:00+14:00", "a", "a", "b"],
+        ["9999-12-31T23:59:59-14:00", "a", "a", "b"],
+    ],
+    "/v1/deliveries": [
+        ["0001-01-01T00:00:00+14:00", NOBODY],
+        ["9999-12-31T23:59:59-14:00", NOBODY],
+        ["2026-11-03T00:00:00", NOBODY],
+    ],
+}
+
+
+@pytest.mark.parametrize(("path", "place"), [(p, v) for p, vs in HOSTILE.items() for v in vs])
+async def test_a_cursor_that_postgresql_could_not_take_is_refused(
+    client: httpx.AsyncClient, path: str, place: list[Any]
+) -> None:
+    cursor = base64.urlsafe_b64encode(json.dumps(place).encode()).decode()
+    answer = await client.get(
+        path, headers=bearer("admin", person="ann"), params={"cursor": cursor}
+    )
+    assert answer.status_code == 422, answer.text
+
+
+@pytest.mark.parametrize("path", ["/v1/feeds/a%00b", "/v1/alerts?rule=%00", "/v1/inbox/%00/read"])
+async def test_a_zero_byte_is_refused(client: httpx.AsyncClient, path: str) -> None:
+    method = "POST" if path.endswith("read") else "GET"
+    answer = await client.request(method, path, headers=bearer("admin", person="ann"))
+    assert answer.status_code == 422, answer.text
 
 
 async def test_managers_see_alerts_about_their_people(client: httpx.AsyncClient) -> None:

@@ -11,7 +11,7 @@ import pytest
 from standardwebhooks import Webhook
 
 from services.notifications import store
-from services.notifications.domain.deliveries import RETRY_SECONDS
+from services.notifications.domain.deliveries import MAX_RETRY_AFTER_SECONDS, RETRY_SECONDS
 from services.notifications.gateway import Endpoint, EndpointError, Sender, parse_endpoints
 from services.notifications.jobs import Webhooks
 from tests.integration.notifications.conftest import NewWorld, World, a_directory
@@ -146,6 +146,15 @@ async def test_a_receiver_that_asks_for_time_gets_it(sending: Sending, receiver:
     receiver.answers, receiver.extra = [429], "retry-after: 120\r\n"
     await sending.run_due()
     assert 115 < (await sending.row())["wait"].total_seconds() < 125
+
+
+async def test_an_endless_wait_is_cut_to_the_longest(sending: Sending, receiver: Receiver) -> None:
+    receiver.answers, receiver.extra = [429], f"retry-after: {'9' * 5000}\r\n"
+    await sending.run_due()
+    row = await sending.row()
+    assert row["attempts"] == 1
+    wait = row["wait"].total_seconds()
+    assert MAX_RETRY_AFTER_SECONDS - 5 < wait < MAX_RETRY_AFTER_SECONDS + 5
 
 
 async def test_after_the_last_attempt_a_message_is_parked(

@@ -166,3 +166,21 @@ async def test_plans_by_team_follow_memberships(world: World) -> None:
     await world.apply(team("coast", "", version=2))
     assert await world.earned() == {}
     await assert_adds_up(world)
+
+
+async def test_a_transfer_names_only_the_changes_that_concern_it(world: World) -> None:
+    await world.apply(*SETUP, goal("ann", "1000"), goal("bob", "1000"), plan())
+    await world.apply(deal(1, "1000"), deal(2, "1000", by="2"))
+
+    await world.apply(*(goal(f"p{n}", "5") for n in range(5)), goal("ann", "500", 2))
+    await world.apply(
+        *(person(f"p{n}") for n in range(5)),
+        *(member(f"p{n}", "x") for n in range(5)),
+        owner("2", "ann", 2),
+    )
+
+    rows = await world.fetch("SELECT credit, debit, cause FROM transfer ORDER BY id OFFSET 2")
+    causes = [row["cause"] for row in rows]
+    assert causes[0] == f"spm.goals.v1/acme/person:ann/revenue_won/{QUARTER}@2"
+    assert len(causes) == 3
+    assert set(causes[1:]) == {"crm.directory.v1/acme/owner/2-ever@2"}

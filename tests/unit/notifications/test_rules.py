@@ -143,6 +143,7 @@ def test_the_nearest_managers_other_than_oneself_are_told() -> None:
     [
         {"role": "manager"},
         {"joined": date(2026, 10, 4)},  # 29 days ago
+        {"joined": date.max},  # "never", as other systems write it: no day follows
         {"left": date(2026, 11, 2)},
     ],
 )
@@ -152,6 +153,11 @@ def test_the_rule_is_not_about_everyone(person: dict[str, Any]) -> None:
 
 def test_the_ramp_ends_after_thirty_days() -> None:
     directory = a_directory(joined=date(2026, 10, 3))
+    assert findings.of_person(LOW, "ann", date(2026, 11, 2), {}, directory) is not None
+
+
+def test_dates_at_the_ends_of_time_are_dates() -> None:
+    directory = a_directory(joined=date.min, left=date.max)
     assert findings.of_person(LOW, "ann", date(2026, 11, 2), {}, directory) is not None
 
 
