@@ -1,10 +1,10 @@
 """Who is asking: people with OIDC tokens, machines with API keys.
 
 A token comes as `Authorization: Bearer …` or, for browser pages and event streams, which can't set
-headers, in the cookie `pacesetter_token`. Claims read: `tenant`, `person`, `roles` (list). An API
-key comes as `Authorization: Bearer pk_…` or `X-API-Key`; only its SHA-256 is stored, in a JSON list
-of `{"id", "sha256", "tenant", "roles", "expires"?}` that is re-read when it changes, so that keys
-rotate without a restart by listing the new one beside the old.
+headers, in the cookie `pacesetter_token`, which may only read. Claims: `tenant`, `person`, `roles`
+(list). An API key comes as `Authorization: Bearer pk_…` or `X-API-Key`; only its SHA-256 is stored,
+in a JSON list of `{"id", "sha256", "tenant", "roles", "expires"?}` that is re-read when it changes,
+so that keys rotate without a restart by listing the new one beside the old.
 
 Development tokens (HS256 with `PACESETTER_DEV_SECRET`) exist only where HTTP listens on loopback.
 """
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeGuard, get_args
 
 import jwt
 import msgspec
@@ -25,6 +25,7 @@ from starlette.requests import HTTPConnection
 
 from kit.http import Problem
 from kit.settings import KitSettings
+from schemas.base import valid_id
 
 Role = Literal["rep", "manager", "finance", "ops", "admin"]
 ROLES: frozenset[str] = frozenset(get_args(Role))
@@ -109,7 +110,7 @@ class Authenticator:
         except (jwt.PyJWTError, ValueError) as error:
             raise _unauthorised(f"The token is not accepted: {error}.") from error
         tenant, person, roles = claims.get("tenant"), claims.get("person", ""), claims.get("roles")
-        if not isinstance(tenant, str) or not tenant or not isinstance(person, str):
+        if not _an_id(tenant) or not (person == "" or _an_id(person)):
             raise _unauthorised("The token has no usable `tenant` and `person` claims.")
         if not isinstance(roles, list) or any(role not in list(ROLES) for role in roles):
             raise _unauthorised(
@@ -183,11 +184,19 @@ def write_api_keys(path: Path, keys: list[ApiKey]) -> None:
     fresh.replace(path)
 
 
+def _an_id(claim: object) -> TypeGuard[str]:
+    return isinstance(claim, str) and valid_id(claim)
+
+
 def _credential(connection: HTTPConnection) -> str:
     scheme, _, value = connection.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and value:
         return value.strip()
-    return connection.headers.get("x-api-key", "") or connection.cookies.get(COOKIE, "")
+    key = connection.headers.get("x-api-key", "")
+    # A browser sends the cookie by itself, also for a page of another site on this host: it may
+    # only read.
+    reads = connection.scope.get("method", "GET") in ("GET", "HEAD")
+    return key or (connection.cookies.get(COOKIE, "") if reads else "")
 
 
 def _unauthorised(detail: str) -> Problem:

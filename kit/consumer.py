@@ -75,6 +75,8 @@ class Batch:
 
 
 Apply = Callable[[Transaction, Batch], Awaitable[Iterable[State]]]
+# The states of the same keys as the store holds them now.
+Current = Callable[[Transaction, Sequence[State]], Awaitable[Sequence[State]]]
 
 
 class HaltedError(Exception):
@@ -117,13 +119,21 @@ class Processor:
     """Steps 1 to 5 without Kafka's consumer: live consumption and rebuilds share it."""
 
     def __init__(
-        self, *, service: str, prefix: str, database: Database, publisher: Publisher, apply: Apply
+        self,
+        *,
+        service: str,
+        prefix: str,
+        database: Database,
+        publisher: Publisher,
+        apply: Apply,
+        current: Current | None = None,
     ) -> None:
         self._service = service
         self._prefix = prefix
         self._database = database
         self._publisher = publisher
         self._apply = apply
+        self._current = current
         self._guard = FloodGuard()
 
     async def process(self, raws: Sequence[Raw], *, emit: bool = True) -> None:
@@ -184,7 +194,7 @@ class Processor:
                 async with self._database.transaction() as transaction:
                     touched = list(await self._apply(transaction, batch))
                 if emit:
-                    await self._publisher.publish(touched)
+                    await self._publish(touched)
             except Exception as error:
                 if not _retriable(error) or time.monotonic() + delay > deadline:
                     raise
@@ -194,6 +204,22 @@ class Processor:
                 delay = min(delay * 2, LAST_RETRY_SECONDS)
             else:
                 return
+
+    async def _publish(self, states: Sequence[State]) -> None:
+        """Publish, and publish again what somebody else has meanwhile replaced.
+
+        Compaction keeps the last message of a key, not the highest version. Two replicas that
+        change the same key may publish in the other order than they committed; whoever publishes
+        last looks once more, so that the last message is what the store holds.
+        """
+        while states:
+            await self._publisher.publish(states)
+            if self._current is None:
+                return
+            said = {state.key: state.version for state in states}
+            async with self._database.transaction() as transaction:
+                now = await self._current(transaction, states)
+            states = [state for state in now if state.version > said[state.key]]
 
     async def _bury(self, raws: Sequence[Raw], failures: list[_Failure]) -> None:
         if not failures:

@@ -113,10 +113,13 @@ class Database:
     def _upgrade(self, connection: Connection) -> None:
         command.upgrade(alembic_config(self._migrations, connection), "head")
 
-    async def drop(self) -> None:
-        """Remove everything in the store, the schema's history included."""
+    async def drop(self, *, keep_as: str = "") -> None:
+        """Remove everything in the store, its history included, or keep it as another schema."""
+        gone = "DROP SCHEMA public CASCADE"
+        if keep_as:
+            gone = f'ALTER SCHEMA public RENAME TO "{keep_as}"'
         async with self.engine.begin() as connection:
-            await connection.execute(text("DROP SCHEMA public CASCADE"))
+            await connection.execute(text(gone))
             await connection.execute(text("CREATE SCHEMA public"))
 
     async def ping(self) -> None:

@@ -17,6 +17,7 @@ from schemas.topics import DEAD_LETTER_RETENTION_MS, TOPICS, Topic, dead_letter_
 log = structlog.get_logger(__name__)
 
 REQUEST_TIMEOUT_MS = 10_000
+MAX_MESSAGE_BYTES = 1024 * 1024  # Kafka's own default, said so that no broker's differs
 
 
 def partition_for(key: bytes, partitions: int) -> int:
@@ -32,7 +33,11 @@ def declared(settings: KitSettings) -> list[NewTopic]:
     topics = [
         _new_topic(settings, topic.name, topic.partitions, _config(topic)) for topic in TOPICS
     ]
-    dead = {"cleanup.policy": "delete", "retention.ms": str(DEAD_LETTER_RETENTION_MS)}
+    dead = {
+        "cleanup.policy": "delete",
+        "retention.ms": str(DEAD_LETTER_RETENTION_MS),
+        "max.message.bytes": str(MAX_MESSAGE_BYTES + 64 * 1024),  # room for the reason
+    }
     for topic in TOPICS:
         for service in topic.consumers:
             config = dead | topic.config
@@ -73,10 +78,7 @@ def _new_topic(
 
 
 def _config(topic: Topic) -> dict[str, str]:
+    common = {"max.message.bytes": str(MAX_MESSAGE_BYTES), **topic.config}
     if topic.compacted:
-        return {"cleanup.policy": "compact", **topic.config}
-    return {
-        "cleanup.policy": "delete",
-        "retention.ms": str(topic.retention_ms),
-        **topic.config,
-    }
+        return {"cleanup.policy": "compact", **common}
+    return {"cleanup.policy": "delete", "retention.ms": str(topic.retention_ms), **common}

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from kit import telemetry
 from kit.kafka import partition_for
@@ -95,6 +95,8 @@ class Publisher:
                     for future in await self._enqueue(producer, topic, partition, messages)
                 ]
                 await asyncio.gather(*waiting)
+        except MessageSizeTooLargeError as error:
+            raise MessageTooLargeError(f"the broker refuses it for its size: {error}") from error
         except (KafkaError, TimeoutError) as error:
             telemetry.PUBLISH_FAILURES.inc()
             await self._replace(producer, error)
@@ -137,8 +139,7 @@ class Publisher:
             acks="all",
             enable_idempotence=True,
             compression_type="zstd",
-            # Our own batches are cut above; the producer must not refuse the largest message.
-            max_batch_size=MAX_MESSAGE_BYTES + 64 * 1024,
+            max_batch_size=MAX_BATCH_BYTES,  # a larger message goes alone
             max_request_size=MAX_MESSAGE_BYTES + 128 * 1024,
             request_timeout_ms=int(TIMEOUT_SECONDS * 1000),
         )

@@ -2,8 +2,8 @@
 
 Rebuild and replay run while the service is stopped, through the same code as live batches. A
 rebuild reads the context topics (directory, goals, own state) to their end first and then the rest;
-emits are suppressed, since what they would say has been said. Afterwards the group's offsets stand
-where the rebuild ended, so that the service goes on from there.
+emits are suppressed, since what they would say has been said. The group's offsets stay where they
+were: what had not been acknowledged before is applied again, and then also published.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -33,7 +33,8 @@ class GroupIsActiveError(Exception):
 async def rebuild(service: Service, progress: Progress | None = None) -> str:
     """Make the store again; returns its checksum. The service's replicas must be stopped."""
     await _refuse_while_running(service)
-    await service.database.drop()
+    former = f"before_{datetime.now(UTC):%Y%m%dT%H%M%S}" if service.keeps_history else ""
+    await service.database.drop(keep_as=former)
     topics = consumed_by(service.name)
     async with service.connected():
         ends: Offsets = {}
@@ -55,7 +56,6 @@ async def rebuild(service: Service, progress: Progress | None = None) -> str:
                         progress(done, total)
         if service.settle is not None:
             await service.settle()
-        await _commit(service, ends)
         return await service.checksum()
 
 
@@ -177,10 +177,3 @@ async def _refuse_while_running(service: Service) -> None:
                     )
     finally:
         await admin.close()
-
-
-async def _commit(service: Service, ends: Offsets) -> None:
-    group = service.settings.topic_prefix + service.name
-    async with _reader(service, group=group) as reader:
-        reader.assign(list(ends))
-        await reader.commit(ends)

@@ -22,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from kit import http
-from kit.consumer import Apply, Consumer, Processor
+from kit.consumer import Apply, Consumer, Current, Processor
 from kit.database import Database
 from kit.jobs import Job, run_forever
 from kit.kafka import create_topics
@@ -47,10 +47,14 @@ class Service:
     apply: Apply
     checksum: Callable[[], Awaitable[str]]
     jobs: Sequence[Job] = ()
+    # What the store holds of keys that were just published; needed where replicas share keys.
+    current: Current | None = None
     # Called after the store is ready and before anything is consumed.
     prepare: Callable[[], Awaitable[None]] | None = None
     # Finishes what jobs derive inside the store (folding, say), so that a rebuild is complete.
     settle: Callable[[], Awaitable[None]] | None = None
+    # Whether a rebuild keeps the former store beside the new one, as a schema of its own name.
+    keeps_history: bool = False
     processor: Processor = field(init=False)
     consumer: Consumer | None = field(default=None, init=False)
     starting: str = field(default="", init=False)  # which part, for the log when it can't
@@ -62,6 +66,7 @@ class Service:
             database=self.database,
             publisher=self.publisher,
             apply=self.apply,
+            current=self.current,
         )
 
     def application(self, *, title: str, version: str = "1") -> FastAPI:

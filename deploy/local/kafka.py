@@ -84,10 +84,6 @@ group.initial.rebalance.delay.ms=0
 broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
 
-# Four times what clients send by default (1 MiB): a batch above the broker's limit makes an
-# idempotent producer unusable, so the client's own limit has to be met first.
-message.max.bytes=4194304
-
 # Sized for two cores and a small heap (the cleaner's buffer alone takes 128 MiB by default).
 num.network.threads=2
 num.io.threads=4

@@ -47,6 +47,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         apply=handlers.apply,
         checksum=checksum,
         prepare=prepare,
+        current=handlers.current,
     )
     app = service.application(title="Pacesetter ingest")
     parts = Parts(

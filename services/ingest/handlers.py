@@ -59,6 +59,11 @@ class Handlers:
             telemetry.AGE_SECONDS.observe(max(0, now - request.version) / 1_000_000)
         return records
 
+    async def current(self, transaction: Transaction, states: Sequence[State]) -> list[Record]:
+        """The same records as they are now."""
+        keys = {_key(state) for state in states if isinstance(state, Record)}
+        return await store.find_records(transaction, keys)
+
     def _read(
         self, requests: Sequence[Received]
     ) -> tuple[Touched, list[tuple[Received, Unreadable]]]:

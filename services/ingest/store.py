@@ -115,6 +115,19 @@ async def find_record(
     return None if body is None else Record.decode(body)
 
 
+async def find_records(transaction: Transaction, keys: Iterable[RecordKey]) -> list[Record]:
+    """Those of these records that exist, as they are now."""
+    wanted = list(keys)
+    if not wanted:
+        return []
+    rows = await transaction.driver.fetch(
+        "SELECT r.body FROM record r JOIN unnest($1::text[], $2::text[], $3::text[])"
+        " AS k (tenant, type, id) USING (tenant, type, id)",
+        *(list(part) for part in zip(*wanted, strict=True)),
+    )
+    return [Record.decode(row["body"]) for row in rows]
+
+
 async def owners(transaction: Transaction, tenant: str) -> list[tuple[str, str, int]]:
     """Every (source, owner id) that records have, with how many, in order."""
     rows = await transaction.driver.fetch(

@@ -68,6 +68,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         database=database,
         publisher=publisher,
         apply=handlers.apply,
+        current=handlers.current,
         checksum=checksum,
         settle=clockwork.settle,
         jobs=[

@@ -68,6 +68,11 @@ class Handlers:
         states = await store.states(transaction, keys)
         return [state for state in states if state.version > known.get(state.key, -1)]
 
+    async def current(self, transaction: Transaction, states: Sequence[State]) -> list[Alert]:
+        """The same alerts as they are now."""
+        keys = {(a.tenant, a.rule, a.subject, a.window) for a in states if isinstance(a, Alert)}
+        return await store.states(transaction, keys)
+
     def _count(self, measure: Measure) -> Count | None:
         """The count that rules may look at, None for every other measure."""
         kind, _, person = measure.subject.partition(":")

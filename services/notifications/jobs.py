@@ -30,6 +30,7 @@ from services.notifications.store import Directories, Looked, Outgoing, Watched
 log = structlog.get_logger(__name__)
 
 INBOX_BATCH = 500  # alerts whose messages are put into inboxes in one transaction
+PUBLISH_LOCK = "notifications/publish"
 PUBLISH_BATCH = 500
 
 
@@ -209,13 +210,14 @@ class Clockwork:
             return await store.send_inbox(transaction, self._clock(), INBOX_BATCH) > 0
 
     async def publish(self) -> bool:
-        """Publish alerts whose last change isn't on their topic."""
+        """Publish alerts whose last change isn't on their topic; one replica at a time."""
         async with self._database.transaction() as transaction:
+            if not await transaction.try_lock(PUBLISH_LOCK):
+                return False
             alerts = await store.unpublished(transaction, PUBLISH_BATCH)
-        if not alerts:
-            return False
-        await self._publisher.publish(alerts)
-        async with self._database.transaction() as transaction:
+            if not alerts:
+                return False
+            await self._publisher.publish(alerts)
             await store.published(transaction, alerts)
         return len(alerts) == PUBLISH_BATCH
 

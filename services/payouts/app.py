@@ -38,6 +38,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         database=database,
         publisher=publisher,
         apply=payouts.apply,
+        current=payouts.current,
+        keeps_history=True,  # what was paid and why is never thrown away
         checksum=digest,
         jobs=[verify_job(database, seconds=settings.verify_seconds)],
     )

@@ -16,7 +16,7 @@ from kit.database import Transaction
 from schemas.base import State
 from schemas.crm import Record
 from schemas.directory import Entry
-from schemas.spm import Goal, PlanDocument
+from schemas.spm import Earnings, Goal, PlanDocument
 from services.payouts import store, telemetry
 from services.payouts.domain.causes import Configured, said
 from services.payouts.domain.credit import CREDITABLE, decide
@@ -95,6 +95,15 @@ class Payouts:
             await self._settle(transaction, contexts, part, work)
         rows = await store.statements(transaction, work.touched | work.dirty.keys())
         return [row.earnings() for row in rows.values()]
+
+    async def current(self, transaction: Transaction, states: Sequence[State]) -> list[State]:
+        """The sums of the same statements as they are now."""
+        keys = {
+            StatementKey(e.tenant, e.payee, e.plan, e.period)
+            for e in states
+            if isinstance(e, Earnings)
+        }
+        return [row.earnings() for row in (await store.statements(transaction, keys)).values()]
 
     async def _configure(self, transaction: Transaction, batch: Batch, tenant: str) -> _Changes:
         """Store what is new, and find out whom it concerns."""

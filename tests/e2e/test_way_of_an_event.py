@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 import pytest_asyncio
@@ -277,3 +278,15 @@ async def _events(stream: httpx.Response) -> AsyncIterator[tuple[str, Any]]:
             kind = value
         elif name == "data":
             yield kind, json.loads(value)
+
+
+async def test_the_ledger_of_before_a_rebuild_is_kept(played: Played) -> None:
+    connection = await asyncpg.connect(played.system.dsn("payouts"))
+    kept = await connection.fetch(
+        "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'before\\_%' ORDER BY nspname"
+    )
+    assert len(kept) == 1
+    transfers = await connection.fetchval(f'SELECT count(*) FROM "{kept[0][0]}".transfer')
+    await connection.close()
+
+    assert transfers > 0

@@ -131,7 +131,11 @@ _LIST = {
 
 
 class _Keeper:
-    """Stores entries with growing versions, then publishes them."""
+    """Publishes entries with growing versions and keeps them, alone with the tenant's directory.
+
+    Published before the commit: should the commit fail, we read the entry back from the topic; and
+    nobody publishes a later version in between.
+    """
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -153,7 +157,7 @@ class _Keeper:
             now = self._parts.now_us()
             kept = [_versioned(entry, current.get(entry.key), now) for entry in wanted]
             await self._parts.replica.store(transaction, kept)
-        await self._parts.publish(kept)
+            await self._parts.publish(kept)
         return kept
 
     async def remove(self, tenant: str, kind: Name, number: Name, *, if_match: str | None) -> None:
@@ -168,7 +172,7 @@ class _Keeper:
             gone = msgspec.structs.replace(found, deleted=True)
             gone = _versioned(gone, found, self._parts.now_us())
             await self._parts.replica.store(transaction, [gone])
-        await self._parts.publish([gone])
+            await self._parts.publish([gone])
 
 
 def _versioned(entry: AnyEntry, current: AnyEntry | None, now_us: int) -> AnyEntry:

@@ -169,7 +169,10 @@ async def _change(
                 deleted=deleted,
             )
         touched: list[State] = list(await api.apply(transaction, Batch([current])))
-    await _publish(api.publisher.publish, [current, *touched])
+        # Before the commit and under the lock: should the commit fail, we read the plan back from
+        # its topic; and nobody publishes a later revision in between.
+        await _publish(api.publisher.publish, [current])
+    await _publish(api.publisher.publish, touched)
     return current, changed
 
 
@@ -180,7 +183,7 @@ async def _publish(publish: Callable[[list[State]], Awaitable[None]], states: li
         raise Problem(
             503,
             "not-published",
-            "The plan is stored and not yet published; send the same request again.",
+            "Kafka does not answer. Send the same request again; it changes nothing twice.",
             headers={"Retry-After": "5"},
         ) from error
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
 
 from kit import consumer as consumer_module
 from kit.consumer import Batch, Consumer, Processor
@@ -239,3 +239,52 @@ async def test_two_members_share_the_work_and_one_takes_over_when_the_other_leav
         await harness.publisher.publish(a_goal(n) for n in range(1000))
         await other.stop()
         assert len(await harness.until_seen(1000)) == 1000
+
+
+async def test_the_last_message_of_a_key_is_what_the_store_holds(harness: Harness) -> None:
+    """Another replica commits and publishes version 11 while we are about to publish 10."""
+    newest = a_goal(1, version=11)
+    asked: list[list[int]] = []
+
+    async def apply(_: Transaction, __: Batch) -> Iterable[State]:
+        return [a_goal(1, version=10), a_goal(2, version=10)]
+
+    async def current(_: Transaction, states: Sequence[State]) -> list[State]:
+        asked.append([state.version for state in states])
+        return [newest, a_goal(2, version=10)]
+
+    processor = Processor(
+        service=SERVICE,
+        prefix=harness.settings.topic_prefix,
+        database=harness.database,
+        publisher=harness.publisher,
+        apply=apply,
+        current=current,
+    )
+    raw: ConsumerRecord[bytes | None, bytes | None] = ConsumerRecord(
+        topic=harness.settings.topic_prefix + Goal.topic,
+        partition=0,
+        offset=0,
+        timestamp=int(time.time() * 1000),
+        timestamp_type=0,
+        key=b"k",
+        value=newest.encode(),
+        checksum=None,
+        serialized_key_size=1,
+        serialized_value_size=1,
+        headers=(),
+    )
+    await processor.process([raw])
+
+    reader = AIOKafkaConsumer(
+        harness.settings.topic_prefix + Goal.topic,
+        bootstrap_servers=harness.settings.kafka,
+        auto_offset_reset="earliest",
+    )
+    await reader.start()
+    async with asyncio.timeout(10):
+        found = [Goal.decode((await reader.getone()).value or b"") for _ in range(3)]
+    await reader.stop()
+    of_first = [goal.version for goal in found if goal.key == newest.key]
+    assert of_first == [10, 11]
+    assert asked == [[10, 10], [11]]

@@ -25,9 +25,9 @@ from kit.settings import KitSettings
 from tests.support import DEV_SECRET
 
 
-def a_request(**headers: str) -> Request:
+def a_request(method: str = "GET", /, **headers: str) -> Request:
     raw = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-    return Request({"type": "http", "headers": raw})
+    return Request({"type": "http", "method": method, "headers": raw})
 
 
 def authenticator(**settings: Any) -> Authenticator:
@@ -75,6 +75,9 @@ async def test_a_person_is_known_by_token_in_the_header_or_the_cookie() -> None:
         {"iss": "another"},
         {"tenant": None},
         {"tenant": 5},
+        {"tenant": "a/b"},
+        {"tenant": "a\0"},
+        {"person": "x" * 500},
         {"person": 5},
         {"roles": "admin"},
         {"roles": ["owner"]},
@@ -142,3 +145,12 @@ def test_admin_holds_every_role_and_nobody_else_does() -> None:
 
     assert caught.value.status == 403
     assert "finance, ops" in caught.value.detail
+
+
+async def test_a_cookie_may_only_read_since_browsers_send_it_by_themselves() -> None:
+    plain = development_token(DEV_SECRET, tenant="acme", person="ada", roles=["ops"])
+
+    for method in ("POST", "PUT", "DELETE", "PATCH"):
+        await refused(authenticator(), a_request(method, cookie=f"pacesetter_token={plain}"))
+    by_header = a_request("PUT", authorization=f"Bearer {plain}")
+    assert (await authenticator().authenticate(by_header)).person == "ada"
