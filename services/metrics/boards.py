@@ -14,13 +14,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
 import msgspec
+import structlog
 
+from kit.telemetry import JOB_FAILURES
 from services.metrics import telemetry
 from services.metrics.domain.leaderboard import Board, difference
 
 LONG_ROUND_SECONDS = 0.05  # of computing; then other work gets as long, before the next one
 LONGEST_REST_SECONDS = 0.5
 IDLE_SECONDS = 60.0  # an unwatched channel is kept this long, for viewers who reconnect
+
+log = structlog.get_logger(__name__)
 
 Slot = tuple[str, str]  # tenant, board
 Compute = Callable[[str, str], Awaitable[Board]]
@@ -107,8 +111,13 @@ class Hub:
         versions = await self._versions(sorted({tenant for tenant, _ in self._channels}))
         for slot, channel in list(self._channels.items()):
             if channel.viewers and channel.seen != versions[slot[0]]:
-                async with self._computing:
-                    await self._refresh(slot, channel)
+                try:
+                    async with self._computing:
+                        await self._refresh(slot, channel)
+                except Exception:
+                    # One board that can't be computed must not hold up the others.
+                    JOB_FAILURES.labels("boards").inc()
+                    log.exception("board_failed", tenant=slot[0], board=slot[1])
         ended = time.monotonic()
         if ended - began > LONG_ROUND_SECONDS:
             self._resting_until = ended + min(ended - began, LONGEST_REST_SECONDS)

@@ -127,3 +127,21 @@ async def test_a_new_period_is_another_board() -> None:
     await hub.tick()
 
     assert await following(viewer) == ("snapshot", "", "1")
+
+
+async def test_a_board_that_cannot_be_computed_does_not_hold_up_the_others() -> None:
+    class Fragile(Numbers):
+        async def compute(self, tenant: str, board: str) -> Board:
+            if board == "bad" and self.version:
+                raise ValueError("a catalogue that fits no more")
+            return await super().compute(tenant, board)
+
+    numbers = Fragile()
+    hub = a_hub(numbers)
+    bad, good = hub.watch("acme", "bad", ""), hub.watch("acme", "good", "")
+    await following(bad)
+    await following(good)
+    numbers.move()
+    await hub.tick()
+
+    assert await following(good) == ("update", "0", "1")
