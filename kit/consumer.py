@@ -277,7 +277,7 @@ class Consumer:
             apply_types=False,  # injected arguments cost a thread hop per call
             graceful_timeout=GRACE_SECONDS,
             allow_auto_create_topics=False,
-            logger=logging.getLogger("faststream"),  # its own would bypass our renderer
+            logger=logging.getLogger("kit.faststream"),  # "faststream" has a renderer of its own
             log_level=logging.DEBUG,
         )
         self._subscriber = self._broker.subscriber(

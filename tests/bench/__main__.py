@@ -1,6 +1,7 @@
 """Run the benchmarks: `make bench`, or `python -m tests.bench --help`."""
 
 import asyncio
+import gc
 import json
 import shutil
 import sys
@@ -17,6 +18,7 @@ from rich.console import Console
 
 from deploy.local import Stack
 from kit import logs
+from kit.service import GC_THRESHOLDS
 from kit.settings import KitSettings
 from schemas.base import State
 from schemas.crm import Record
@@ -229,7 +231,9 @@ def main(
     unknown = set(chosen) - set(STAGES)
     if unknown:
         raise typer.BadParameter(f"unknown stages: {', '.join(sorted(unknown))}")
-    logs.configure(KitSettings(log_level="ERROR"), service="bench")
+    logs.configure(KitSettings(log_level="CRITICAL"), service="bench")
+    gc.freeze()  # as services do, see kit.service.serve
+    gc.set_threshold(*GC_THRESHOLDS)
     folder = Path(tempfile.mkdtemp(prefix="pacesetter-bench-"))
     try:
         with Stack(folder / "stack") as stack:

@@ -32,6 +32,7 @@ class Table:
     """A table's rows by column, as they were written."""
 
     name: str
+    names: list[str]
     types: list[str]
     columns: list[list[Any]]
 
@@ -126,7 +127,8 @@ async def rows_of(dsn: str, tables: Sequence[str]) -> list[Table]:
         names = ", ".join(f'"{row["attname"]}"' for row in described)
         records = await connection.fetch(f"SELECT {names} FROM {name}")
         columns = [list(column) for column in zip(*records, strict=True)]
-        found.append(Table(name, [row["kind"] for row in described], columns))
+        kinds = [row["kind"] for row in described]
+        found.append(Table(name, [row["attname"] for row in described], kinds, columns))
     await connection.close()
     return found
 
@@ -187,7 +189,8 @@ async def floor(
 
 def _insert(table: Table) -> str:
     arrays = ", ".join(f"${number + 1}::{kind}[]" for number, kind in enumerate(table.types))
-    return f"INSERT INTO {table.name} SELECT * FROM unnest({arrays})"
+    names = ", ".join(f'"{name}"' for name in table.names)
+    return f"INSERT INTO {table.name} ({names}) SELECT * FROM unnest({arrays})"
 
 
 async def _produce(
