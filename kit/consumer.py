@@ -139,34 +139,44 @@ class Processor:
     async def process(self, raws: Sequence[Raw], *, emit: bool = True) -> None:
         """Apply a batch for good; raises `HaltedError`, or a transient error that outlasts us."""
         began = time.perf_counter()
-        decoded, failures = self._decode(raws)
+        by_topic: dict[str, list[Raw]] = {}
+        for raw in raws:
+            by_topic.setdefault(raw.topic, []).append(raw)
+        decoded, failures = self._decode(by_topic)
         failures += await self._apply_isolating(decoded, emit=emit)
         await self._bury(raws, failures)
         telemetry.BATCH_SECONDS.observe(time.perf_counter() - began)
         telemetry.BATCH_MESSAGES.observe(len(raws))
         now = time.time()
-        for topic, oldest in _oldest(raws, self._prefix).items():
-            telemetry.DELIVERY_AGE_SECONDS.labels(topic).observe(max(0.0, now - oldest))
+        for topic, some in by_topic.items():
+            oldest = min(raw.timestamp for raw in some) / 1000
+            age = telemetry.DELIVERY_AGE_SECONDS.labels(topic.removeprefix(self._prefix))
+            age.observe(max(0.0, now - oldest))
 
-    def _decode(self, raws: Sequence[Raw]) -> tuple[list[tuple[Raw, State]], list[_Failure]]:
-        newest: dict[tuple[str, str], tuple[Raw, State]] = {}
+    def _decode(
+        self, by_topic: dict[str, list[Raw]]
+    ) -> tuple[list[tuple[Raw, State]], list[_Failure]]:
+        found: list[tuple[Raw, State]] = []
         failures: list[_Failure] = []
-        for raw in raws:
-            if raw.value is None:
-                continue  # a tombstone: compaction's business, our states say `deleted`
-            topic = raw.topic.removeprefix(self._prefix)
-            try:
-                state = BY_NAME[topic].event.decode(raw.value)
-                slot = (topic, state.key)
-            except (msgspec.DecodeError, KeyError, ValueError) as error:
-                failures.append(_Failure(raw, error))
-                continue
-            known = newest.get(slot)
-            if known is None or known[1].version < state.version:
-                newest[slot] = (raw, state)
-        for topic, count in _counts(raws, self._prefix).items():
-            telemetry.CONSUMED.labels(topic).inc(count)
-        return list(newest.values()), failures
+        for name, raws in by_topic.items():
+            topic = name.removeprefix(self._prefix)
+            telemetry.CONSUMED.labels(topic).inc(len(raws))
+            decode = BY_NAME[topic].event.decode
+            newest: dict[str, tuple[Raw, State]] = {}
+            for raw in raws:
+                if raw.value is None:
+                    continue  # a tombstone: compaction's business, our states say `deleted`
+                try:
+                    state = decode(raw.value)
+                    key = state.key
+                except (msgspec.DecodeError, KeyError, ValueError) as error:
+                    failures.append(_Failure(raw, error))
+                    continue
+                known = newest.get(key)
+                if known is None or known[1].version < state.version:
+                    newest[key] = (raw, state)
+            found += newest.values()
+        return found, failures
 
     async def _apply_isolating(
         self, pairs: list[tuple[Raw, State]], *, emit: bool
@@ -379,19 +389,3 @@ async def _undecoded(message: StreamMessage[Any]) -> Any:
 
 def _retriable(error: BaseException) -> bool:
     return isinstance(error, PublishError | KafkaError) or is_transient(error)
-
-
-def _oldest(raws: Sequence[Raw], prefix: str) -> dict[str, float]:
-    oldest: dict[str, float] = {}
-    for raw in raws:
-        topic, seconds = raw.topic.removeprefix(prefix), raw.timestamp / 1000
-        oldest[topic] = min(oldest.get(topic, seconds), seconds)
-    return oldest
-
-
-def _counts(raws: Sequence[Raw], prefix: str) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for raw in raws:
-        topic = raw.topic.removeprefix(prefix)
-        counts[topic] = counts.get(topic, 0) + 1
-    return counts

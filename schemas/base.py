@@ -6,6 +6,7 @@ a producer can't put it anywhere else. Instances are frozen: change one with
 """
 
 import re
+from functools import cache
 from typing import Any, ClassVar, Self
 
 import msgspec
@@ -41,15 +42,9 @@ class State(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return _ENCODER.encode(self)
 
 
-_decoders: dict[type, msgspec.json.Decoder[Any]] = {}
-
-
+@cache
 def _decoder(kind: type[Any]) -> msgspec.json.Decoder[Any]:
-    decoder = _decoders.get(kind)
-    if decoder is None:
-        target = getattr(kind, "variants", kind)
-        decoder = _decoders[kind] = msgspec.json.Decoder(target)
-    return decoder
+    return msgspec.json.Decoder(getattr(kind, "variants", kind))
 
 
 def valid_id(text: str) -> bool:
