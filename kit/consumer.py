@@ -22,6 +22,8 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import msgspec
@@ -61,11 +63,13 @@ SOURCE_HEADER = "dead.source"  # topic/partition/offset
 
 S = TypeVar("S", bound=State)
 Raw = ConsumerRecord[bytes | None, bytes | None]
+_TOPIC_OF: Callable[[Raw], str] = attrgetter("topic")
+_TIMESTAMP_OF: Callable[[Raw], int] = attrgetter("timestamp")
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Decoded messages, at most one (the newest) per key and topic."""
+    """Decoded messages, at most one (the newest) per message key and topic."""
 
     states: Sequence[State]
 
@@ -104,8 +108,11 @@ class FloodGuard:
 
     def add(self, outcomes: Sequence[bool]) -> None:
         """Remember the outcomes of a finished batch."""
-        for failed in outcomes:
-            self.in_a_row = self.in_a_row + 1 if failed else 0
+        if any(outcomes):
+            for failed in outcomes:
+                self.in_a_row = self.in_a_row + 1 if failed else 0
+        elif outcomes:
+            self.in_a_row = 0
         self.recent = [*self.recent, *outcomes][-DEAD_WINDOW:]
 
 
@@ -140,16 +147,16 @@ class Processor:
         """Apply a batch for good; raises `HaltedError`, or a transient error that outlasts us."""
         began = time.perf_counter()
         by_topic: dict[str, list[Raw]] = {}
-        for raw in raws:
-            by_topic.setdefault(raw.topic, []).append(raw)
+        for topic, some in groupby(raws, _TOPIC_OF):
+            by_topic.setdefault(topic, []).extend(some)
         decoded, failures = self._decode(by_topic)
         failures += await self._apply_isolating(decoded, emit=emit)
         await self._bury(raws, failures)
         telemetry.BATCH_SECONDS.observe(time.perf_counter() - began)
         telemetry.BATCH_MESSAGES.observe(len(raws))
         now = time.time()
-        for topic, some in by_topic.items():
-            oldest = min(raw.timestamp for raw in some) / 1000
+        for topic, taken in by_topic.items():
+            oldest = min(map(_TIMESTAMP_OF, taken)) / 1000
             age = telemetry.DELIVERY_AGE_SECONDS.labels(topic.removeprefix(self._prefix))
             age.observe(max(0.0, now - oldest))
 
@@ -162,17 +169,20 @@ class Processor:
             topic = name.removeprefix(self._prefix)
             telemetry.CONSUMED.labels(topic).inc(len(raws))
             decode = BY_NAME[topic].event.decode
-            newest: dict[str, tuple[Raw, State]] = {}
+            newest: dict[bytes | str | None, tuple[Raw, State]] = {}
             for raw in raws:
                 if raw.value is None:
                     continue  # a tombstone: compaction's business, our states say `deleted`
                 try:
                     state = decode(raw.value)
-                    key = state.key
                 except (msgspec.DecodeError, KeyError, ValueError) as error:
                     failures.append(_Failure(raw, error))
                     continue
+                key: bytes | str | None = raw.key  # at hand; making the state's own costs 2 µs
                 known = newest.get(key)
+                if known is not None and known[1].key != state.key:
+                    key = state.key  # not keyed by our publisher: two things must not become one
+                    known = newest.get(key)
                 if known is None or known[1].version < state.version:
                     newest[key] = (raw, state)
             found += newest.values()
@@ -350,7 +360,7 @@ class Consumer:
 
     async def _handle(self, records: tuple[Raw, ...]) -> None:
         self._in_hand_since = time.monotonic()
-        self._oldest_in_hand = min(raw.timestamp for raw in records) / 1000
+        self._oldest_in_hand = min(map(_TIMESTAMP_OF, records)) / 1000
         try:
             await self._processor.process(records)
         except HaltedError as error:

@@ -5,6 +5,7 @@ local days: `[valid_from, valid_to)`, open when None. `Directory` is the pure lo
 entries of one tenant; every service uses it, so that they credit alike.
 """
 
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable
 from datetime import date
@@ -108,8 +109,12 @@ class Directory:
         self._owners: dict[tuple[str, str], list[OwnerMapping]] = defaultdict(list)
         self._memberships: dict[str, list[Membership]] = defaultdict(list)
         self._members: dict[str, list[Membership]] = defaultdict(list)
+        limits: set[date] = set()
         for entry in sorted((e for e in entries if not e.deleted), key=lambda e: e.key):
             self._add(entry)
+            if isinstance(entry, _Dated):
+                limits.update(d for d in (entry.valid_from, entry.valid_to) if d is not None)
+        self._limits = sorted(limits)
 
     def _add(self, entry: Entry) -> None:
         match entry:
@@ -129,6 +134,10 @@ class Directory:
     def calendar(self) -> Calendar:
         """The organisation's calendar."""
         return self.organisation.calendar
+
+    def stretch(self, day: date) -> int:
+        """A number for the days around this one on which the same mappings and memberships hold."""
+        return bisect_right(self._limits, day)
 
     def person_of(self, source: str, owner_id: str, day: date) -> Person | None:
         """Whom the CRM owner was on that day; None while unmapped."""

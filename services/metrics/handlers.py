@@ -7,8 +7,8 @@ transaction as the numbers, so that a crash in between only delays them.
 import asyncio
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from operator import itemgetter
-from typing import NamedTuple, TypeVar
+from operator import attrgetter, itemgetter
+from typing import TypeVar
 
 from kit.clock import real_micros
 from kit.consumer import Batch
@@ -33,17 +33,10 @@ from services.metrics.store.goals import store_goals
 
 S = TypeVar("S", bound=State)
 RecordKey = tuple[str, str, str]  # tenant, type, id
+# A record's fact before it is known whether it is news: the row, its credits, when it was received.
+Decided = tuple[facts.FactRow, list[Credit], int]
 
-WRITTEN_AT_ONCE = 500  # facts per statement; larger parts overlap less, smaller cost round trips
-STALE = "stale"  # no credits read like this
-
-
-class Decided(NamedTuple):
-    """A record's fact, before it is known whether it is news."""
-
-    owner: str
-    credits: list[Credit]
-    text: str
+WRITTEN_AT_ONCE = 400  # facts per statement; larger parts overlap less, smaller cost round trips
 
 
 class Handler:
@@ -111,84 +104,84 @@ class Handler:
     async def _apply_records(self, transaction: Transaction, states: Sequence[Record]) -> None:
         if not states:
             return
-        newest: dict[RecordKey, Record] = {}
-        for state in states:
-            key = (state.tenant, state.type, state.id)
-            known = newest.get(key)
-            if known is None or known.version < state.version:
-                newest[key] = state
+        by_version = sorted(states, key=attrgetter("version"))
+        newest = {(state.tenant, state.type, state.id): state for state in by_version}
         records = sorted(newest.items(), key=itemgetter(0))  # two batches lock in one order
         tenants = sorted({key[0] for key in newest})
         await self._context.directory.share(transaction, tenants)
         crediting = {t: await self._context.crediting(transaction, t) for t in tenants}
-        findings: Counter[str] = Counter()
-        decided: list[Decided] = []
-        former: dict[RecordKey, str | None] = {}
-        writing: asyncio.Task[dict[RecordKey, str | None]] | None = None
+        tally = _Tally()
+        writing: asyncio.Task[facts.Replaced] | None = None
+        written: list[Decided] = []
         try:
-            # PostgreSQL writes one part while we decide the next: two cores instead of one.
+            # PostgreSQL writes one part while we count the last and decide the next: two cores.
             for start in range(0, len(records), WRITTEN_AT_ONCE):
                 part = records[start : start + WRITTEN_AT_ONCE]
-                made = [self._decide(crediting[key[0]], record, findings) for key, record in part]
-                rows = [
-                    (*key, record.version, record.source, fact.owner, fact.text)
-                    for (key, record), fact in zip(part, made, strict=True)
-                ]
-                decided += made
-                if writing is not None:
-                    former |= await writing
+                decided = [self._decide(crediting[key[0]], key, it, tally) for key, it in part]
+                replaced = None if writing is None else await writing
+                rows = [fact[0] for fact in decided]
                 writing = asyncio.create_task(facts.write_facts(transaction, rows))
-                await asyncio.sleep(0)  # the statement is on its way before the next decision
+                await asyncio.sleep(0)  # the statement is on its way before we go on
+                if replaced is not None:
+                    tally.count(written, replaced)
+                written = decided
             assert writing is not None
-            former |= await writing
+            tally.count(written, await writing)
         finally:
             if writing is not None and not writing.done():
                 await asyncio.wait([writing])  # the connection must be ours again to roll back
-        deltas, outcomes = _deltas(records, decided, former)
-        await facts.append(transaction, deltas.rows())
-        for (kind, outcome), count in outcomes.items():
+        await facts.append(transaction, tally.deltas.rows())
+        for (kind, outcome), count in tally.outcomes.items():
             label = kind if kind in self._catalogue.record_types else "other"
             telemetry.FACTS.labels(label, outcome).inc(count)
-        for reason, count in findings.items():
+        for reason, count in tally.findings.items():
             telemetry.FINDINGS.labels(reason).inc(count)
 
-    def _decide(self, crediting: Crediting, record: Record, findings: Counter[str]) -> Decided:
+    def _decide(
+        self, crediting: Crediting, key: RecordKey, record: Record, tally: "_Tally"
+    ) -> Decided:
         """The fact that the record makes now."""
         field = record.fields.get("owner_id")
         owner = str(field.value) if field is not None and field.state == "value" else ""
         found, problems = self._catalogue.contributions(record)
         for problem in problems:
-            findings[problem] += 1
-        if not found:
-            return Decided(owner, [], encode([]))
+            tally.findings[problem] += 1
         credited = crediting.credits(record.source, owner, found)
-        if not credited[0].person:
-            findings["unmapped_owner"] += 1
-        return Decided(owner, credited, encode(credited))
+        if credited and not credited[0].person:
+            tally.findings["unmapped_owner"] += 1
+        received = record.received_at
+        return (
+            (*key, record.version, record.source, owner, encode(credited)),
+            credited,
+            int(received.timestamp() * 1e6) if received else 0,
+        )
 
 
-def _deltas(
-    records: Sequence[tuple[RecordKey, Record]],
-    decided: Sequence[Decided],
-    former: dict[RecordKey, str | None],
-) -> tuple[Deltas, Counter[tuple[str, str]]]:
-    """What the written facts change, and how many of which type did what."""
-    deltas = Deltas()
-    outcomes: Counter[tuple[str, str]] = Counter()
-    for (key, record), fact in zip(records, decided, strict=True):
-        old = former.get(key, STALE)
-        if old is STALE:
-            outcomes[record.type, "stale"] += 1
-            continue
-        if old == fact.text:
-            outcomes[record.type, "same"] += 1
-            continue
-        received = int(record.received_at.timestamp() * 1e6) if record.received_at else 0
-        outcomes[record.type, "new" if old is None else "changed"] += 1
-        if old is not None:
-            deltas.retract(record.tenant, decode(old), received)
-        deltas.add(record.tenant, fact.credits, received)
-    return deltas, outcomes
+class _Tally:
+    """What the facts of a batch change, and how many of which type did what."""
+
+    def __init__(self) -> None:
+        self.deltas = Deltas()
+        self.outcomes: Counter[tuple[str, str]] = Counter()
+        self.findings: Counter[str] = Counter()
+
+    def count(self, decided: Sequence[Decided], replaced: facts.Replaced) -> None:
+        """Add the difference that writing these has made."""
+        for number, (row, credited, received) in enumerate(decided, start=1):
+            tenant, kind, text = row[0], row[1], row[6]
+            if number not in replaced:
+                self.outcomes[kind, "new"] += 1
+                self.deltas.add(tenant, credited, received)
+                continue
+            former = replaced[number]
+            if former is None:
+                self.outcomes[kind, "stale"] += 1
+            elif former == text:
+                self.outcomes[kind, "same"] += 1
+            else:
+                self.outcomes[kind, "changed"] += 1
+                self.deltas.retract(tenant, decode(former), received)
+                self.deltas.add(tenant, credited, received)
 
 
 def _newest(states: Sequence[S]) -> list[S]:

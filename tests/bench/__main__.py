@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import asyncpg
 import psutil
 import typer
+import uvloop
 from rich.console import Console
 
 from deploy.local import Stack
@@ -236,8 +237,12 @@ def main(
     gc.set_threshold(*GC_THRESHOLDS)
     folder = Path(tempfile.mkdtemp(prefix="pacesetter-bench-"))
     try:
-        with Stack(folder / "stack") as stack:
-            stages = asyncio.run(run_stages(Bench(stack, folder), chosen, events=events, runs=runs))
+        with (
+            Stack(folder / "stack") as stack,
+            asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,  # as services do
+        ):
+            run = run_stages(Bench(stack, folder), chosen, events=events, runs=runs)
+            stages = runner.run(run)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     memory = psutil.virtual_memory().total / 2**30

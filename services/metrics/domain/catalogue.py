@@ -7,6 +7,7 @@ wrong. `Catalogue.contributions` is called for every record: nothing is interpre
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
+from functools import reduce
 from typing import Any, Literal
 
 import msgspec
@@ -185,12 +186,11 @@ def _get(fields: _Fields, name: str) -> Scalar:
 
 def _all_of(metric: Base) -> _Test:
     tests = [_condition(name, wanted) for name, wanted in metric.where.items()]
-    if not tests:
-        return lambda _: True
-    if len(tests) == 1:
-        return tests[0]
-    first, rest = tests[0], tests[1:]
-    return lambda fields: first(fields) and all(test(fields) for test in rest)
+    return reduce(_both, tests) if tests else lambda _: True
+
+
+def _both(first: _Test, second: _Test) -> _Test:
+    return lambda fields: first(fields) and second(fields)
 
 
 def _condition(name: str, wanted: Scalar | dict[str, Any]) -> _Test:

@@ -53,8 +53,8 @@ class Crediting:
     def __init__(self, directory: Directory) -> None:
         self.directory = directory
         self._zone = ZoneInfo(directory.calendar.zone)
-        self._days: dict[int, str] = {}
-        self._owners: dict[tuple[str, str, str], tuple[str, list[str]]] = {}
+        self._days: dict[int, tuple[str, int]] = {}  # the day and its stretch, by quarter hour
+        self._owners: dict[tuple[str, str, int], tuple[str, list[str]]] = {}
 
     def credits(
         self, source: str, owner_id: str, contributions: Iterable[Contribution]
@@ -62,23 +62,23 @@ class Crediting:
         """The contributions as credited by this directory."""
         credited = []
         for metric, unit, at, value in contributions:
-            day = self._days.get(at // QUARTER_HOUR) or self._new_day(at)
-            key = (source, owner_id, day)
-            person, teams = self._owners.get(key) or self._new_owner(key)
+            day, stretch = self._days.get(at // QUARTER_HOUR) or self._new_day(at)
+            key = (source, owner_id, stretch)
+            person, teams = self._owners.get(key) or self._new_owner(key, day)
             credited.append(Credit(metric, unit, at, value, day, person, teams))
         return credited
 
-    def _new_day(self, at: int) -> str:
+    def _new_day(self, at: int) -> tuple[str, int]:
         if len(self._days) >= REMEMBERED_DAYS:
             self._days.clear()
-        day = datetime.fromtimestamp(at, UTC).astimezone(self._zone).date().isoformat()
-        self._days[at // QUARTER_HOUR] = day
-        return day
+        day = datetime.fromtimestamp(at, UTC).astimezone(self._zone).date()
+        found = self._days[at // QUARTER_HOUR] = (day.isoformat(), self.directory.stretch(day))
+        return found
 
-    def _new_owner(self, key: tuple[str, str, str]) -> tuple[str, list[str]]:
+    def _new_owner(self, key: tuple[str, str, int], day: str) -> tuple[str, list[str]]:
         if len(self._owners) >= REMEMBERED_OWNERS:
             self._owners.clear()
-        found = self._owners[key] = self._look_up(key[0], key[1], date.fromisoformat(key[2]))
+        found = self._owners[key] = self._look_up(key[0], key[1], date.fromisoformat(day))
         return found
 
     def _look_up(self, source: str, owner_id: str, day: date) -> tuple[str, list[str]]:
@@ -135,8 +135,9 @@ class Deltas:
 
     def rows(self) -> list[tuple[str, str, str, str, str, date, int, int, int]]:
         """Those that don't cancel out, as the table `pending` has them."""
+        days = {day: date.fromisoformat(day) for day in {grain[5] for grain in self._sums}}
         return [
-            (*grain[:5], date.fromisoformat(grain[5]), value, count, received)
+            (*grain[:5], days[grain[5]], value, count, received)
             for grain, (value, count, received) in self._sums.items()
             if value or count
         ]

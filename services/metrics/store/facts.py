@@ -14,22 +14,32 @@ from services.metrics.tables import PENDING
 FactRow = tuple[
     str, str, str, int, str, str, str
 ]  # tenant, type, id, version, source, owner, credits
+# By number of the row, from 1: the credits that it has replaced, None where it was too old to be
+# written. A row that isn't in here is new.
+Replaced = dict[int, str | None]
 DeltaRow = tuple[str, str, str, str, str, date, int, int, int]
 
 RECREDIT_ROWS = 5_000  # facts in memory at a time while a directory change is applied
 
 _PENDING_COLUMNS = tuple(column.name for column in PENDING.columns)
 
+# What is new needs no answer; the other rows do, by their number.
 _UPSERT_FACTS = """
-INSERT INTO fact AS f (tenant, type, id, version, source, owner_id, credits)
-SELECT * FROM unnest(
-    $1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::text[]
+WITH given AS (
+    SELECT * FROM unnest(
+        $1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::text[]
+    ) WITH ORDINALITY AS g (tenant, type, id, version, source, owner_id, credits, number)
+), written AS (
+    INSERT INTO fact AS f (tenant, type, id, version, source, owner_id, credits)
+    SELECT tenant, type, id, version, source, owner_id, credits FROM given
+    ON CONFLICT (tenant, type, id) DO UPDATE
+    SET version = excluded.version, source = excluded.source, owner_id = excluded.owner_id,
+        credits = excluded.credits
+    WHERE f.version < excluded.version
+    RETURNING new.tenant, new.type, new.id, old.credits
 )
-ON CONFLICT (tenant, type, id) DO UPDATE
-SET version = excluded.version, source = excluded.source, owner_id = excluded.owner_id,
-    credits = excluded.credits
-WHERE f.version < excluded.version
-RETURNING new.tenant, new.type, new.id, old.credits
+SELECT g.number, w.credits FROM given g LEFT JOIN written w USING (tenant, type, id)
+WHERE w.tenant IS NULL OR w.credits IS NOT NULL
 """
 
 _FACTS_OF_OWNERS = """
@@ -102,16 +112,14 @@ class Contribution:
     person: str
 
 
-async def write_facts(
-    transaction: Transaction, facts: Sequence[FactRow]
-) -> dict[tuple[str, str, str], str | None]:
-    """Keep those that are newer; gives the former credits of just them (None: it is new).
+async def write_facts(transaction: Transaction, facts: Sequence[FactRow]) -> Replaced:
+    """Keep those that are newer than what is there.
 
     The caller sorts by key, so that two batches can't wait for each other in a circle.
     """
     columns: Iterable[Any] = zip(*facts, strict=True)
     rows = await transaction.driver.fetch(_UPSERT_FACTS, *columns)
-    return {(row[0], row[1], row[2]): row[3] for row in rows}
+    return {row[0]: row[1] for row in rows}
 
 
 async def append(transaction: Transaction, deltas: Sequence[DeltaRow]) -> None:

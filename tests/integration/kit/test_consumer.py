@@ -161,6 +161,14 @@ async def test_what_cannot_be_read_is_put_aside_alone_with_its_bytes_and_reason(
     assert dead[1][1]["dead.attempt"] == b"1"
 
 
+async def test_states_under_one_foreign_key_stay_apart(harness: Harness) -> None:
+    goals = [a_goal(1, version=9), a_goal(2, version=3), a_goal(2, version=4), a_goal(1)]
+    await harness.send_raw(*(goal.encode() for goal in goals))  # all with the key "k"
+
+    async with harness.consuming():
+        assert await harness.until_seen(2) == {a_goal(1).key: 9, a_goal(2).key: 4}
+
+
 async def test_what_fails_again_says_where_it_came_from_and_how_often_it_failed(
     harness: Harness,
 ) -> None:

@@ -1,7 +1,7 @@
 """Who was where when: look-ups over directory entries with validity dates."""
 
 import random
-from datetime import date
+from datetime import date, timedelta
 
 from schemas.directory import Directory, Entry, Membership, Organisation, OwnerMapping, Person, Team
 
@@ -54,6 +54,17 @@ def test_the_answer_depends_on_the_day() -> None:
     assert directory.active("ada", DAY)
     assert not directory.active("ada", date(2026, 6, 1))
     assert directory.members("north", DAY) == ["ada", "max"]
+
+
+def test_a_stretch_of_days_has_one_answer() -> None:
+    directory = Directory("acme", entries())
+    answers: dict[int, set[tuple[object, str]]] = {}
+    for day in (DAY + timedelta(days=n) for n in range(-40, 120)):
+        found = (directory.person_of("crm", "7", day), directory.team_of("ada", day))
+        answers.setdefault(directory.stretch(day), set()).add((repr(found[0]), found[1]))
+
+    assert len(answers) == 2
+    assert all(len(different) == 1 for different in answers.values())
 
 
 def test_a_manager_has_the_whole_subtree_and_not_the_self() -> None:
