@@ -13,6 +13,7 @@ rebuild     drop a store and make it again from the topics; list and replay dead
 jobs        work done by the clock
 auth        who is asking: tokens, API keys, roles
 http        problem+json, body limits, the application's frame
+server      how long and how large a request's head may be, and how slow the whole
 pages       cursors of lists, ETags
 service     a service from its parts, in the right order of start and stop
 """

@@ -21,6 +21,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
@@ -81,6 +82,15 @@ class Batch:
 Apply = Callable[[Transaction, Batch], Awaitable[Iterable[State]]]
 # The states of the same keys as the store holds them now.
 Current = Callable[[Transaction, Sequence[State]], Awaitable[Sequence[State]]]
+
+
+# What is entered before a batch of so many messages, and left after it.
+AroundBatch = Callable[[int], AbstractAsyncContextManager[None]]
+
+
+def nothing_around(_messages: int) -> AbstractAsyncContextManager[None]:
+    """For a lane that gives way to none."""
+    return nullcontext()
 
 
 class HaltedError(Exception):
@@ -214,7 +224,7 @@ class Processor:
                 async with self._database.transaction() as transaction:
                     touched = list(await self._apply(transaction, batch))
                 if emit:
-                    await self._publish(touched)
+                    await self.publish(touched)
             except Exception as error:
                 if not _retriable(error) or time.monotonic() + delay > deadline:
                     raise
@@ -225,7 +235,7 @@ class Processor:
             else:
                 return
 
-    async def _publish(self, states: Sequence[State]) -> None:
+    async def publish(self, states: Sequence[State]) -> None:
         """Publish, and publish again what somebody else has meanwhile replaced.
 
         Compaction keeps the last message of a key, not the highest version. Two replicas that
@@ -282,16 +292,35 @@ class Processor:
 
 
 class Consumer:
-    """A service's member of its consumer group, on FastStream."""
+    """A service's member of one lane's consumer group, on FastStream.
 
-    def __init__(self, settings: KitSettings, *, service: str, processor: Processor) -> None:
+    `around_batch`, given the number of messages, is entered before each batch and left after it: a
+    lane that must give way to another waits there.
+    """
+
+    def __init__(
+        self,
+        settings: KitSettings,
+        *,
+        service: str,
+        processor: Processor,
+        lane: str = "",
+        max_records: int = MAX_RECORDS,
+        around_batch: AroundBatch = nothing_around,
+    ) -> None:
         self._processor = processor
+        self._around_batch = around_batch
+        self.lane = lane
         self._in_hand_since: float | None = None
         self._oldest_in_hand: float | None = None
         self._stopping = asyncio.Event()
         self.halted: str | None = None
-        self._topics = [settings.topic_prefix + topic.name for topic in consumed_by(service)]
-        self.group = settings.topic_prefix + service
+        self._topics = [
+            settings.topic_prefix + topic.name
+            for topic in consumed_by(service)
+            if topic.lane == lane
+        ]
+        self.group = group_of(settings, service, lane)
         self._broker = KafkaBroker(
             settings.kafka,
             apply_types=False,  # injected arguments cost a thread hop per call
@@ -306,7 +335,7 @@ class Consumer:
             group_id=self.group,
             ack_policy=AckPolicy.NACK_ON_ERROR,
             auto_offset_reset="earliest",
-            max_records=MAX_RECORDS,
+            max_records=max_records,
             batch_timeout_ms=POLL_MS,
             max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
             partition_assignment_strategy=(StickyPartitionAssignor,),
@@ -315,9 +344,12 @@ class Consumer:
             decoder=_undecoded,
         )
         self._subscriber(self._handle)
-        gauge: Gauge = telemetry.LAG_SECONDS
-        gauge.set_function(self.lag_seconds)
-        telemetry.HALTED.set_function(lambda: 0.0 if self.halted is None else 1.0)
+        if not lane:  # how far behind a lane that gives way is, is not an alarm
+            gauge: Gauge = telemetry.LAG_SECONDS
+            gauge.set_function(self.lag_seconds)
+        telemetry.HALTED.labels(lane or "live").set_function(
+            lambda: 0.0 if self.halted is None else 1.0
+        )
 
     async def start(self) -> None:
         """Join the group; raises KafkaError when no broker answers."""
@@ -359,6 +391,10 @@ class Consumer:
         )
 
     async def _handle(self, records: tuple[Raw, ...]) -> None:
+        async with self._around_batch(len(records)):
+            await self._process(records)
+
+    async def _process(self, records: tuple[Raw, ...]) -> None:
         self._in_hand_since = time.monotonic()
         self._oldest_in_hand = min(map(_TIMESTAMP_OF, records)) / 1000
         try:
@@ -377,6 +413,11 @@ class Consumer:
         lock: Any = self._subscriber.lock
         if self.halted is None and hasattr(lock, "wait_release"):
             await lock.wait_release(GRACE_SECONDS)
+
+
+def group_of(settings: KitSettings, service: str, lane: str = "") -> str:
+    """The consumer group of a service's lane."""
+    return settings.topic_prefix + (f"{service}.{lane}" if lane else service)
 
 
 class _FinishFirst(ConsumerRebalanceListener):

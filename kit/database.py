@@ -51,9 +51,13 @@ class Transaction:
 
     async def lock_shared(self, names: Iterable[str]) -> None:
         """Wait until nobody is alone with any of `names`; many may share them."""
-        for name in sorted(set(names)):  # by name, as those do who take several alone
+        # By name, as those do who take several alone.
+        ids = [_lock_id(name) for name in sorted(set(names))]
+        if ids:
             await self.driver.execute(
-                "SELECT pg_advisory_xact_lock_shared($1, $2)", *_lock_id(name)
+                "SELECT pg_advisory_xact_lock_shared(a, b)"
+                " FROM unnest($1::int[], $2::int[]) AS n (a, b)",
+                *columns(ids, 2),
             )
 
     async def try_lock(self, name: str) -> bool:

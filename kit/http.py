@@ -12,6 +12,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -20,6 +21,27 @@ from kit import telemetry
 log = structlog.get_logger(__name__)
 
 PROBLEM_JSON = "application/problem+json"
+
+# How OpenAPI describes every answer that is not success: `include_router(…, responses=PROBLEMS)`.
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    "default": {
+        "description": "A problem (RFC 9457); `detail` says what to do.",
+        "content": {
+            PROBLEM_JSON: {
+                "schema": {
+                    "type": "object",
+                    "required": ["type", "title", "status", "detail"],
+                    "properties": {
+                        "type": {"type": "string", "examples": ["urn:pacesetter:problem:taken"]},
+                        "title": {"type": "string"},
+                        "status": {"type": "integer"},
+                        "detail": {"type": "string"},
+                    },
+                }
+            }
+        },
+    }
+}
 
 
 class Problem(Exception):  # noqa: N818  # the RFC's word
@@ -60,6 +82,7 @@ def install(app: FastAPI, *, max_body_bytes: int) -> None:
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(Exception, _on_surprise)
     app.add_middleware(_Limits, max_body_bytes=max_body_bytes)
     app.add_middleware(_Telemetry)
@@ -69,6 +92,27 @@ def json_response(data: Any, status: int = 200, headers: dict[str, str] | None =
     """Any msgspec-encodable data as JSON; decimals as text."""
     body = msgspec.json.encode(data)
     return Response(body, status, headers=headers, media_type="application/json")
+
+
+async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """The body of a request that no layer of ours has limited; 413 as soon as it is too large."""
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit() and int(value) > limit:
+            raise _too_large(limit)
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if message.get("more_body", False):
+        parts, size = [body], len(body)
+        while message.get("more_body", False) and size <= limit:
+            message = await receive()
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+        body = b"".join(parts)
+    if message["type"] == "http.disconnect":
+        raise _incomplete()
+    if len(body) > limit:
+        raise _too_large(limit)
+    return body
 
 
 async def _on_problem(_: Request, error: Exception) -> Response:
@@ -92,6 +136,10 @@ async def _on_invalid_request(_: Request, error: Exception) -> Response:
     ]
     detail = "; ".join(f"{item['where']}: {item['what']}" for item in errors[:5])
     return Problem(422, "invalid-request", detail, errors=errors).response()
+
+
+async def _on_disconnect(_: Request, __: Exception) -> Response:
+    return _incomplete().response()  # nobody reads it; but it is no fault of ours to log
 
 
 async def _on_surprise(request: Request, error: Exception) -> Response:
@@ -136,9 +184,15 @@ class _Limits:
         await self._app(scope, limited, corrected)
 
     def _problem(self) -> Problem:
-        return Problem(
-            413, "too-large", f"The body is over {self._max} bytes; send it in smaller parts."
-        )
+        return _too_large(self._max)
+
+
+def _incomplete() -> Problem:
+    return Problem(400, "incomplete", "The connection ended within the body.")
+
+
+def _too_large(limit: int) -> Problem:
+    return Problem(413, "too-large", f"The body is over {limit} bytes; send it in smaller parts.")
 
 
 class _Telemetry:

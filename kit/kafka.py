@@ -18,6 +18,7 @@ log = structlog.get_logger(__name__)
 
 REQUEST_TIMEOUT_MS = 10_000
 MAX_MESSAGE_BYTES = 1024 * 1024  # Kafka's own default, said so that no broker's differs
+COMPACTED_AFTER_MS = 7 * 24 * 3_600_000  # what was erased has left the log by then
 
 
 def partition_for(key: bytes, partitions: int) -> int:
@@ -80,5 +81,6 @@ def _new_topic(
 def _config(topic: Topic) -> dict[str, str]:
     common = {"max.message.bytes": str(MAX_MESSAGE_BYTES), **topic.config}
     if topic.compacted:
-        return {"cleanup.policy": "compact", **common}
+        lag = {"max.compaction.lag.ms": str(COMPACTED_AFTER_MS)}
+        return {"cleanup.policy": "compact", **lag, **common}
     return {"cleanup.policy": "delete", "retention.ms": str(topic.retention_ms), **common}

@@ -1,18 +1,21 @@
 """Publish states to their topics: by key, batched per partition, acknowledged by all replicas.
 
 `publish` returns only when Kafka has everything; it raises `PublishError` otherwise, and the caller
-must act as if nothing was sent (sending a state twice is harmless). A producer that met a fatal
-error is replaced, because an idempotent producer never recovers from one by itself.
+must act as if nothing was sent (sending a state twice is harmless). A producer that met an error is
+replaced behind the caller's back, because an idempotent one never recovers from a fatal error by
+itself; until then every caller hears at once that Kafka is away.
 """
 
 import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from functools import cache
 
 import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from prometheus_client import Counter
 
 from kit import telemetry
 from kit.kafka import partition_for
@@ -47,7 +50,7 @@ class Publisher:
     def __init__(self, settings: KitSettings) -> None:
         self._settings = settings
         self._producer: AIOKafkaProducer | None = None
-        self._replacing = asyncio.Lock()
+        self._replacing: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Connect; raises KafkaError when no broker answers."""
@@ -56,12 +59,15 @@ class Publisher:
 
     async def stop(self) -> None:
         """Disconnect, within a bounded time."""
+        if self._replacing is not None:
+            self._replacing.cancel()
+            await asyncio.wait([self._replacing])
         if self._producer is not None:
             await _stop(self._producer)
             self._producer = None
 
-    async def publish(self, states: Iterable[State]) -> None:
-        """Put each state onto its topic and wait until all are acknowledged."""
+    async def publish(self, states: Iterable[State], *, within: float = TIMEOUT_SECONDS) -> None:
+        """Put each state onto its topic and wait until all are acknowledged, for some seconds."""
         grouped: dict[tuple[str, int], list[tuple[bytes, bytes, list[Header]]]] = defaultdict(list)
         for state in states:
             key = state.key.encode()
@@ -70,16 +76,18 @@ class Publisher:
             headers = [("traceparent", trace.encode())] if trace else []
             slot = (topic.name, partition_for(key, topic.partitions))
             grouped[slot].append((key, state.encode(), headers))
-        await self._send(grouped)
+        await self._send(grouped, within)
 
     async def publish_raw(
         self, topic: str, messages: Sequence[tuple[bytes, bytes, list[Header]]]
     ) -> None:
         """Put bytes onto the single partition of a dead-letter topic."""
-        await self._send({(topic, 0): list(messages)})
+        await self._send({(topic, 0): list(messages)}, TIMEOUT_SECONDS)
 
     async def _send(
-        self, grouped: dict[tuple[str, int], list[tuple[bytes, bytes, list[Header]]]]
+        self,
+        grouped: dict[tuple[str, int], list[tuple[bytes, bytes, list[Header]]]],
+        within: float,
     ) -> None:
         if not grouped:
             return
@@ -88,22 +96,25 @@ class Publisher:
             raise PublishError("the publisher is not started")
         began = time.perf_counter()
         try:
-            async with asyncio.timeout(TIMEOUT_SECONDS):
+            async with asyncio.timeout(within):
                 waiting = [
                     future
                     for (topic, partition), messages in grouped.items()
                     for future in await self._enqueue(producer, topic, partition, messages)
                 ]
-                await asyncio.gather(*waiting)
+                if len(waiting) == 1:  # a request's: gathering costs as much as sending
+                    await waiting[0]
+                else:
+                    await asyncio.gather(*waiting)
         except MessageSizeTooLargeError as error:
             raise MessageTooLargeError(f"the broker refuses it for its size: {error}") from error
         except (KafkaError, TimeoutError) as error:
             telemetry.PUBLISH_FAILURES.inc()
-            await self._replace(producer, error)
+            self._replace(producer, error)
             raise PublishError(f"Kafka did not acknowledge: {error!r}") from error
         telemetry.PUBLISH_SECONDS.observe(time.perf_counter() - began)
         for (topic, _), messages in grouped.items():
-            telemetry.PUBLISHED.labels(topic).inc(len(messages))
+            _published(topic).inc(len(messages))
 
     async def _enqueue(
         self,
@@ -144,20 +155,31 @@ class Publisher:
             request_timeout_ms=int(TIMEOUT_SECONDS * 1000),
         )
 
-    async def _replace(self, broken: AIOKafkaProducer, error: BaseException) -> None:
-        async with self._replacing:
-            if self._producer is not broken:
-                return  # another publication has replaced it already
+    def _replace(self, broken: AIOKafkaProducer, error: BaseException) -> None:
+        if self._producer is not broken:
+            return  # another publication has replaced it already
+        if self._replacing is None or self._replacing.done():
             log.warning("producer_replaced", error=repr(error))
-            await _stop(broken)
-            fresh = self._new_producer()
-            try:
-                async with asyncio.timeout(TIMEOUT_SECONDS):
-                    await fresh.start()
-            except (KafkaError, TimeoutError):
-                await _stop(fresh)
-                return  # the broken one stays in place; the next failure tries again
-            self._producer = fresh
+            self._replacing = asyncio.create_task(self._replace_now(broken))
+
+    async def _replace_now(self, broken: AIOKafkaProducer) -> None:
+        await _stop(broken)
+        fresh = self._new_producer()
+        try:
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                await fresh.start()
+        except (KafkaError, TimeoutError):
+            await _stop(fresh)
+            return  # the broken one stays in place; the next failure tries again
+        except asyncio.CancelledError:
+            await _stop(fresh)
+            raise
+        self._producer = fresh
+
+
+@cache
+def _published(topic: str) -> Counter:
+    return telemetry.PUBLISHED.labels(topic)
 
 
 def _check_size(topic: str, key: bytes, value: bytes) -> int:

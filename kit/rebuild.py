@@ -16,9 +16,9 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from kit.consumer import MAX_RECORDS, SOURCE_HEADER, Raw
+from kit.consumer import MAX_RECORDS, SOURCE_HEADER, Raw, group_of
 from kit.service import Service
-from schemas.topics import Topic, consumed_by, dead_letter_name
+from schemas.topics import Topic, consumed_by, dead_letter_name, lanes
 
 log = structlog.get_logger(__name__)
 
@@ -163,12 +163,12 @@ async def _read(
 
 
 async def _refuse_while_running(service: Service) -> None:
-    group = service.settings.topic_prefix + service.name
+    groups = [group_of(service.settings, service.name, lane) for lane in lanes(service.name)]
     admin = AIOKafkaAdminClient(bootstrap_servers=service.settings.kafka)
     await admin.start()
     try:
-        responses: list[Any] = await admin.describe_consumer_groups([group])
-        for response in responses:
+        for group in groups:  # one by one: aiokafka misreads an answer about several
+            response: Any = (await admin.describe_consumer_groups([group]))[0]
             for _, _, state, *_ in response.groups:
                 if state in ("Stable", "PreparingRebalance", "CompletingRebalance"):
                     raise GroupIsActiveError(

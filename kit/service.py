@@ -22,11 +22,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from kit import http
-from kit.consumer import Apply, Consumer, Current, Processor
+from kit.consumer import (
+    MAX_RECORDS,
+    Apply,
+    AroundBatch,
+    Consumer,
+    Current,
+    Processor,
+    nothing_around,
+)
 from kit.database import Database
 from kit.jobs import Job, run_forever
 from kit.kafka import create_topics
 from kit.publisher import Publisher
+from kit.server import BoundedProtocol
 from kit.settings import KitSettings
 
 log = structlog.get_logger(__name__)
@@ -55,12 +64,21 @@ class Service:
     settle: Callable[[], Awaitable[None]] | None = None
     # Whether a rebuild keeps the former store beside the new one, as a schema of its own name.
     keeps_history: bool = False
+    # Which of its lanes this process reads (schemas.topics); none: it only answers HTTP.
+    lanes: Sequence[str] = ("",)
+    # How many messages a lane other than the live one takes at once, and what is around each batch.
+    lane_records: int = MAX_RECORDS
+    around_batch: AroundBatch = nothing_around
     processor: Processor = field(init=False)
-    consumer: Consumer | None = field(default=None, init=False)
+    consumers: list[Consumer] = field(default_factory=list, init=False)
+    started: bool = field(default=False, init=False)
     starting: str = field(default="", init=False)  # which part, for the log when it can't
 
     def __post_init__(self) -> None:
-        self.processor = Processor(
+        self.processor = self._new_processor()
+
+    def _new_processor(self) -> Processor:
+        return Processor(
             service=self.name,
             prefix=self.settings.topic_prefix,
             database=self.database,
@@ -87,9 +105,19 @@ class Service:
         async with contextlib.AsyncExitStack() as stack:
             try:
                 await self._connect(stack)
-                self.consumer = Consumer(self.settings, service=self.name, processor=self.processor)
-                stack.push_async_callback(self.consumer.stop)
-                await self.consumer.start()
+                for lane in self.lanes:
+                    consumer = Consumer(
+                        self.settings,
+                        service=self.name,
+                        processor=self._new_processor() if lane else self.processor,
+                        lane=lane,
+                        max_records=self.lane_records if lane else MAX_RECORDS,
+                        around_batch=self.around_batch if lane else nothing_around,
+                    )
+                    stack.push_async_callback(consumer.stop)
+                    await consumer.start()
+                    self.consumers.append(consumer)
+                self.started = True
             except Exception as error:
                 reason = f"{type(error).__name__}: {error}"[:500]
                 log.critical("service_not_started", at=self.starting, error=reason)
@@ -120,12 +148,14 @@ class Service:
             yield
 
     async def _livez(self, _: Request) -> Response:
-        if self.consumer is not None and self.consumer.stuck():
+        if any(consumer.stuck() for consumer in self.consumers):
             return http.Problem(503, "stuck", "A batch makes no progress; restart.").response()
         return http.json_response({"status": "live"})
 
     async def _readyz(self, _: Request) -> Response:
-        problem = "starting" if self.consumer is None else self.consumer.problem()
+        problem = None if self.started else "starting"
+        for consumer in self.consumers:
+            problem = problem or consumer.problem()
         if problem is None:
             try:
                 async with asyncio.timeout(PING_SECONDS):
@@ -158,6 +188,7 @@ def serve(app: FastAPI, *, host: str, port: int) -> None:
         app,
         host=host,
         port=port,
+        http=BoundedProtocol,
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,

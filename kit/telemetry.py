@@ -49,6 +49,7 @@ HALTED = Gauge(
     "pacesetter_consumer_halted",
     "1 when too many messages in a row could not be applied and consumption was stopped. "
     "Page: see docs/runbooks/consumer-halted.md.",
+    ["lane"],
 )
 PUBLISHED = Counter(
     "pacesetter_published_messages_total",

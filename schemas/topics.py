@@ -7,7 +7,7 @@ the topics from here; the tests check services and documentation against it.
 from dataclasses import dataclass, field
 
 from schemas.base import State
-from schemas.crm import Received, Record
+from schemas.crm import Backfilled, Received, Record, SourceState
 from schemas.directory import Entry
 from schemas.spm import Alert, Earnings, Goal, Measure, PlanDocument
 
@@ -25,6 +25,7 @@ class Topic:
     consumers: tuple[str, ...]
     about: str
     partitions: int = 8  # the most replicas of one service that can share the work
+    lane: str = ""  # who reads it in a lane of its own, beside what is live
     context: bool = False  # what records are applied to; small, and read first by a rebuild
     retention_ms: int | None = None
     config: dict[str, str] = field(default_factory=dict)
@@ -51,6 +52,16 @@ TOPICS: tuple[Topic, ...] = (
         config={"max.message.bytes": str(3 * 1024 * 1024)},  # a 2 MiB body in base64, with headers
     ),
     Topic(
+        event=Backfilled,
+        key="tenant/source/request id",
+        producer="ingest",
+        consumers=("ingest",),
+        about="Imports and answers of CRMs: as above, in a lane that gives way to live requests.",
+        retention_ms=400 * DAY_MS,
+        lane="backfill",
+        config={"max.message.bytes": str(3 * 1024 * 1024)},
+    ),
+    Topic(
         event=Record,
         key="tenant/record type/record id",
         producer="ingest",
@@ -63,6 +74,15 @@ TOPICS: tuple[Topic, ...] = (
         producer="ingest",
         consumers=("ingest", "metrics", "payouts", "notifications"),
         about="People, teams, memberships and owner mappings.",
+        partitions=1,
+        context=True,
+    ),
+    Topic(
+        event=SourceState,
+        key="tenant/source",
+        producer="ingest",
+        consumers=("ingest",),
+        about="CRM accounts that may send, as configured by API; their secrets are encrypted.",
         partitions=1,
         context=True,
     ),
@@ -120,6 +140,11 @@ def topic_of(event: type[State]) -> Topic:
 def consumed_by(service: str) -> tuple[Topic, ...]:
     """The topics that a service reads, in the order in which a rebuild must read them."""
     return tuple(sorted((t for t in TOPICS if service in t.consumers), key=_rebuild_order))
+
+
+def lanes(service: str) -> tuple[str, ...]:
+    """The lanes that a service reads, the live one ("") first."""
+    return tuple(sorted({topic.lane for topic in consumed_by(service)}))
 
 
 def _rebuild_order(topic: Topic) -> tuple[bool, int]:
