@@ -4,18 +4,27 @@
 be run over the past. `Record` is the last known state of one deal, call, e-mail, meeting, …, merged
 field by field: the last writer by the *vendor's* position wins, never the last to arrive.
 
+Record types: `opportunity`; the activities `call`, `email`, `meeting`, `task`, `message`, `note`;
+`lead`, `contact`, `account`, `product`, `line_item`, `quote`; what the CRM says of itself: `user`
+(an owner), `stage`, `pipeline`; and `x_<name>` for a vendor's or company's own types.
+
 Canonical field names, by record type (all optional; a vendor's other properties keep their own name
 behind `x_`):
 
 * every type: `owner_id` (the CRM's id), `name`, `created_at`
-* opportunity: `amount` (decimal text), `currency` (ISO 4217), `stage`, `pipeline`,
-  `status` (open | won | lost), `closed_at` (instant won or lost), `expected_close`
-* call, email, meeting: `occurred_at`, `done` (bool), `outcome`, `direction`, `duration_seconds`
+* opportunity: `amount` (decimal text), `currency` (ISO 4217), `amount_period` (one_time, when
+  absent | monthly | annual), `stage`, `pipeline`, `status` (open | won | lost), `closed_at`
+  (instant won or lost), `expected_close`
+* activities: `occurred_at`, `done` (bool), `outcome`, `direction`, `duration_seconds`
+* lead: `status`, `converted_at`; contact, account, user: `email`; user: `active` (bool)
+* stage: `name`, `pipeline`, `status` (open | won | lost), `rank`, `probability`; pipeline: `name`
+
+`SourceState` is a CRM account as configured by API.
 """
 
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
@@ -26,6 +35,16 @@ FieldState = Literal["value", "cleared", "unknown", "redacted"]
 Scalar = str | int | bool | None
 
 OPPORTUNITY, CALL, EMAIL, MEETING = "opportunity", "call", "email", "meeting"
+TASK, MESSAGE, NOTE = "task", "message", "note"
+LEAD, CONTACT, ACCOUNT = "lead", "contact", "account"
+PRODUCT, LINE_ITEM, QUOTE = "product", "line_item", "quote"
+USER, STAGE, PIPELINE = "user", "stage", "pipeline"
+RECORD_TYPES = frozenset(
+    {
+        *(OPPORTUNITY, CALL, EMAIL, MEETING, TASK, MESSAGE, NOTE, LEAD, CONTACT, ACCOUNT),
+        *(PRODUCT, LINE_ITEM, QUOTE, USER, STAGE, PIPELINE),
+    }
+)
 
 
 class Received(State, frozen=True, kw_only=True, omit_defaults=True):
@@ -50,6 +69,12 @@ class Received(State, frozen=True, kw_only=True, omit_defaults=True):
         return f"{self.tenant}/{self.source}/{self.id}"
 
 
+class Backfilled(Received, frozen=True, kw_only=True, omit_defaults=True):
+    """A request that nobody waits for: imported, or read from the CRM to fill a gap."""
+
+    topic: ClassVar[str] = "crm.backfill.v1"
+
+
 class Field(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One field's last known state, and the vendor position (`at` µs, then `by`) that set it."""
 
@@ -62,6 +87,9 @@ class Field(msgspec.Struct, frozen=True, array_like=True, gc=False):
     def position(self) -> tuple[int, str]:
         """Order of writes to this field: the vendor's instant, ties broken by event id."""
         return (self.at, self.by)
+
+
+ERASED = "_redacted"  # a register among the fields: at its position everything was erased
 
 
 class StageEntry(msgspec.Struct, frozen=True, array_like=True, order=True, gc=False):
@@ -87,11 +115,18 @@ class Record(State, frozen=True, kw_only=True, omit_defaults=True):
     received_at: Instant | None = None  # when the request that made this version came in
     received: str = ""  # its id
     trace: str = ""
+    op: str = ""  # what the last event did: created, updated, merged, erased, …
+    actor: str = ""  # the CRM's id of who did it; not the owner
 
     @property
     def key(self) -> str:
         """`tenant/record type/record id`."""
         return f"{self.tenant}/{self.type}/{self.id}"
+
+    @property
+    def erased(self) -> bool:
+        """Whether what was known of it must be forgotten wherever it went."""
+        return self.deleted and ERASED in self.fields
 
     def get(self, name: str) -> Scalar:
         """The field's value, or None when it is unknown, cleared or redacted."""
@@ -124,3 +159,26 @@ class Record(State, frozen=True, kw_only=True, omit_defaults=True):
             return instant.astimezone(UTC) if instant.tzinfo else None
         except (ValueError, OverflowError):  # the first and last year have no room for zones
             return None
+
+
+class StoredSecret(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A secret of a source: encrypted (`sealed:…`), or where each process finds it."""
+
+    value: str
+    until: Instant | None = None  # replaced: no longer accepted from then on
+
+
+class SourceState(State, frozen=True, kw_only=True, omit_defaults=True):
+    """A CRM account that sends us events, as configured by API."""
+
+    topic: ClassVar[str] = "crm.sources.v1"
+
+    id: str
+    settings: dict[str, Any]  # by ingest's own names; credentials in it are stored like secrets
+    secrets: list[StoredSecret] = []  # the current one first
+    deleted: bool = False
+
+    @property
+    def key(self) -> str:
+        """`tenant/source`."""
+        return f"{self.tenant}/{self.id}"

@@ -1,4 +1,4 @@
-"""People, teams, memberships and owner mappings, with validity dates; and how to look things up.
+"""People, teams, territories and who belongs where as what, with validity dates; and look-ups.
 
 All entries travel on one topic, told apart by `kind`. Validity is half-open in the organisation's
 local days: `[valid_from, valid_to)`, open when None. `Directory` is the pure look-up built from all
@@ -7,7 +7,7 @@ entries of one tenant; every service uses it, so that they credit alike.
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date
 from typing import ClassVar
 
@@ -83,13 +83,50 @@ class OwnerMapping(Entry, frozen=True, kw_only=True, omit_defaults=True, tag="ow
     valid_to: date | None = None
 
 
-AnyEntry = Organisation | Person | Team | Membership | OwnerMapping
+class Territory(Entry, frozen=True, kw_only=True, omit_defaults=True, tag="territory"):
+    """A part of the market; `parent` is the territory that it is a part of, empty at the top."""
+
+    name: str
+    parent: str = ""
+
+
+class Assignment(Entry, frozen=True, kw_only=True, omit_defaults=True, tag="assignment"):
+    """`person` looks after `territory`."""
+
+    person: str
+    territory: str
+    valid_from: date | None = None
+    valid_to: date | None = None
+
+
+class Leave(Entry, frozen=True, kw_only=True, omit_defaults=True, tag="leave"):
+    """`person` is away from `valid_from` until `valid_to`; `type` is the organisation's word."""
+
+    person: str
+    type: str = ""
+    valid_from: date | None = None
+    valid_to: date | None = None
+
+
+class Role(Entry, frozen=True, kw_only=True, omit_defaults=True, tag="role"):
+    """The job that `person` has for a time, instead of the one that `Person.role` names."""
+
+    person: str
+    role: str
+    valid_from: date | None = None
+    valid_to: date | None = None
+
+
+AnyEntry = (
+    Organisation | Person | Team | Membership | OwnerMapping | Territory | Assignment | Leave | Role
+)
 Entry.variants = AnyEntry
 
-_Dated = Membership | OwnerMapping
+Dated = Membership | OwnerMapping | Assignment | Leave | Role
+_Crediting = Membership | OwnerMapping  # what says whom a record counts for
 
 
-def _in_force(entry: _Dated, day: date) -> bool:
+def _in_force(entry: Dated, day: date) -> bool:
     return (entry.valid_from is None or entry.valid_from <= day) and (
         entry.valid_to is None or day < entry.valid_to
     )
@@ -109,10 +146,14 @@ class Directory:
         self._owners: dict[tuple[str, str], list[OwnerMapping]] = defaultdict(list)
         self._memberships: dict[str, list[Membership]] = defaultdict(list)
         self._members: dict[str, list[Membership]] = defaultdict(list)
+        self.territories: dict[str, Territory] = {}
+        self._assignments: dict[str, list[Assignment]] = defaultdict(list)
+        self._leaves: dict[str, list[Leave]] = defaultdict(list)
+        self._roles: dict[str, list[Role]] = defaultdict(list)
         limits: set[date] = set()
         for entry in sorted((e for e in entries if not e.deleted), key=lambda e: e.key):
             self._add(entry)
-            if isinstance(entry, _Dated):
+            if isinstance(entry, _Crediting):
                 limits.update(d for d in (entry.valid_from, entry.valid_to) if d is not None)
         self._limits = sorted(limits)
 
@@ -129,6 +170,14 @@ class Directory:
                 self._members[entry.team].append(entry)
             case OwnerMapping():
                 self._owners[entry.source, entry.owner_id].append(entry)
+            case Territory():
+                self.territories[entry.id] = entry
+            case Assignment():
+                self._assignments[entry.person].append(entry)
+            case Leave():
+                self._leaves[entry.person].append(entry)
+            case Role():
+                self._roles[entry.person].append(entry)
 
     @property
     def calendar(self) -> Calendar:
@@ -154,12 +203,7 @@ class Directory:
 
     def teams_above(self, team: str) -> list[str]:
         """The team and its ancestors, nearest first."""
-        chain: list[str] = []
-        while team and team not in chain:  # a cycle ends the walk instead of looping
-            chain.append(team)
-            parent = self.teams.get(team)
-            team = parent.parent if parent else ""
-        return chain
+        return _chain(self.teams, team)
 
     def managers_of(self, person: str, day: date) -> list[str]:
         """Who manages the person on that day, nearest team first, without the person."""
@@ -209,3 +253,33 @@ class Directory:
         """The person's IANA time zone, the organisation's when none is given."""
         entry = self.people.get(person)
         return (entry.zone if entry else "") or self.organisation.zone
+
+    def role_of(self, person: str, day: date) -> str:
+        """The person's job on that day; empty for someone unknown."""
+        for role in self._roles.get(person, ()):
+            if _in_force(role, day):
+                return role.role
+        entry = self.people.get(person)
+        return entry.role if entry else ""
+
+    def on_leave(self, person: str, day: date) -> bool:
+        """Whether the person is away on that day."""
+        return any(_in_force(leave, day) for leave in self._leaves.get(person, ()))
+
+    def territories_of(self, person: str, day: date) -> list[str]:
+        """The territories that the person looks after on that day, without those around them."""
+        assignments = self._assignments.get(person, ())
+        return sorted({a.territory for a in assignments if _in_force(a, day)})
+
+    def territories_above(self, territory: str) -> list[str]:
+        """The territory and those that it is a part of, nearest first."""
+        return _chain(self.territories, territory)
+
+
+def _chain(parents: Mapping[str, Team] | Mapping[str, Territory], name: str) -> list[str]:
+    chain: list[str] = []
+    while name and name not in chain:  # a cycle ends the walk instead of looping
+        chain.append(name)
+        above = parents.get(name)
+        name = above.parent if above else ""
+    return chain

@@ -3,7 +3,19 @@
 import random
 from datetime import date, timedelta
 
-from schemas.directory import Directory, Entry, Membership, Organisation, OwnerMapping, Person, Team
+from schemas.directory import (
+    Assignment,
+    Directory,
+    Entry,
+    Leave,
+    Membership,
+    Organisation,
+    OwnerMapping,
+    Person,
+    Role,
+    Team,
+    Territory,
+)
 
 DAY = date(2026, 3, 10)
 
@@ -110,3 +122,52 @@ def test_zones_fall_back_to_the_organisations() -> None:
     assert directory.zone_of("ada") == "Europe/Berlin"
     assert directory.zone_of("max") == "America/New_York"
     assert directory.zone_of("nobody") == "America/New_York"
+
+
+def around() -> list[Entry]:
+    """Ada looks after Bavaria, then also Saxony; leads from the day on; is away for a week."""
+    return [
+        Territory(name="Germany", **common("germany")),  # type: ignore[arg-type]
+        Territory(name="Bavaria", parent="germany", **common("bavaria")),  # type: ignore[arg-type]
+        Assignment(person="ada", territory="bavaria", **common("a1")),  # type: ignore[arg-type]
+        Assignment(person="ada", territory="saxony", valid_from=DAY, **common("a2")),  # type: ignore[arg-type]
+        Role(person="ada", role="lead", valid_from=DAY, **common("r1")),  # type: ignore[arg-type]
+        Leave(
+            person="ada",
+            valid_from=DAY,
+            valid_to=DAY + timedelta(days=7),
+            **common("l1"),  # type: ignore[arg-type]
+        ),
+    ]
+
+
+def test_territories_jobs_and_leave_depend_on_the_day() -> None:
+    directory = Directory("acme", [*entries(), *around()])
+    before, after = DAY - timedelta(days=1), DAY + timedelta(days=7)
+
+    assert directory.territories_of("ada", before) == ["bavaria"]
+    assert directory.territories_of("ada", DAY) == ["bavaria", "saxony"]
+    assert directory.territories_of("max", DAY) == []
+    assert directory.territories_above("bavaria") == ["bavaria", "germany"]
+    assert [directory.role_of("ada", day) for day in (before, DAY)] == ["rep", "lead"]
+    assert (directory.role_of("max", DAY), directory.role_of("nobody", DAY)) == ("rep", "")
+    days = [before, DAY, after - timedelta(days=1), after]
+    assert [directory.on_leave("ada", day) for day in days] == [False, True, True, False]
+    assert not directory.on_leave("max", DAY)
+
+
+def test_what_does_not_credit_cuts_no_stretches() -> None:
+    """Who remembers credits by stretch of days needn't forget them at the end of a leave."""
+    plain, full = Directory("acme", entries()), Directory("acme", [*entries(), *around()])
+
+    for day in (DAY + timedelta(days=n) for n in range(-20, 20)):
+        assert plain.stretch(day) == full.stretch(day)
+
+
+def test_a_cycle_of_territories_ends() -> None:
+    loop = [
+        Territory(tenant="acme", version=1, id="a", name="A", parent="b"),
+        Territory(tenant="acme", version=1, id="b", name="B", parent="a"),
+    ]
+
+    assert Directory("acme", loop).territories_above("a") == ["a", "b"]
