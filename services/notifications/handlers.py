@@ -181,7 +181,7 @@ class Handlers:
                 finding = found if isinstance(found, Finding) else None
                 placed_at = record.instant(rule.placed_by) or now
                 key = (record.tenant, rule.id, _subject(record), findings.ONCE)
-                looked.append(Looked(key, rule, placed_at, finding))
+                looked.append(Looked(key, rule, placed_at, finding, record.erased))
         raised = await store.follow(transaction, looked, self._subscriptions, now)
         _time(raised, records)
         subjects = {

@@ -19,13 +19,13 @@ import msgspec
 from kit.clock import real_micros
 from kit.database import Transaction, columns
 from kit.replica import Derived, Replica
-from schemas.crm import Field, Instant, Record
+from schemas.crm import ERASED, Field, Instant, Record
 from schemas.directory import Directory, Entry
 from schemas.spm import Alert
 from services.notifications import telemetry
 from services.notifications.domain import deliveries, watches
 from services.notifications.domain.deliveries import AlertKey, Delivery, Subscription
-from services.notifications.domain.findings import Finding, decide
+from services.notifications.domain.findings import Finding, decide, forget
 from services.notifications.domain.rules import Rule, Rules
 
 RecordKey = tuple[str, str, str]  # tenant, type, id
@@ -68,7 +68,7 @@ def slim(record: Record, fields: Collection[str]) -> Record:
     known = {
         name: Field("value", field.value, 0, "")
         for name, field in sorted(record.fields.items())
-        if name in fields and field.state == "value"
+        if (name in fields or name == ERASED) and field.state == "value"
     }
     return Record(
         tenant=record.tenant,
@@ -360,6 +360,7 @@ class Looked:
     rule: Rule
     placed_at: datetime
     finding: Finding | None
+    erased: bool = False  # what the alert says of the record must be forgotten
 
 
 async def follow(
@@ -377,6 +378,8 @@ async def follow(
     for key, item in sorted(by_key.items()):
         before = known.get(key)
         after = decide(item.rule, before, item.finding, placed_at=item.placed_at, now=now)
+        if item.erased and (after or before) is not None:
+            after = forget(item.rule, after or before) or after
         if after is not None:
             changed[key] = after
             if before is None:

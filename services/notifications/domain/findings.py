@@ -15,6 +15,7 @@ from schemas.spm import Alert
 from services.notifications.domain.rules import Message, RecordRule, Rule, ScheduleRule
 from services.notifications.domain.schedule import organisation_day
 
+FORGOTTEN = "(erased)"  # instead of a record's name
 ONCE = "once"  # the window of rules on records: won, reopened and won again is one alert
 
 # Why a record that a rule selects is no finding. All but `small` are worth a look.
@@ -135,6 +136,14 @@ def decide(
         audience=wanted.audience,
     )
     return None if follows == known else follows
+
+
+def forget(rule: Rule, known: Alert | None) -> Alert | None:
+    """The alert without what it says of a record that was erased; None when it says nothing."""
+    if known is None or known.evidence.get("name", "") in ("", FORGOTTEN):
+        return None
+    said = _finding(rule.message, {**known.evidence, "name": FORGOTTEN}, known.audience)
+    return msgspec.structs.replace(known, title=said.title, text=said.text, evidence=said.evidence)
 
 
 def _audience(

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable
 from datetime import date, datetime, timedelta
 
-from schemas.directory import Directory, Entry, Membership, OwnerMapping, Person
+from schemas.directory import Directory, Entry, Membership, Organisation, Person, Team
 from services.notifications.domain.rules import ScheduleRule
 from services.notifications.domain.schedule import days_from, due_at, organisation_day, zone_of
 
@@ -18,13 +18,12 @@ def affected(before: Iterable[Entry], changed: Iterable[Entry]) -> Affected:
     for entry in changed:
         for version in (known.get(entry.key), entry):
             match version:
-                case None | OwnerMapping():
-                    pass
                 case Person():
                     people.add(version.id)
                 case Membership(manages=False):
                     people.add(version.person)
-                case _:  # whoever manages, or how teams hang together, concerns many
+                # Whoever manages, or how teams hang together, concerns many.
+                case Membership() | Team() | Organisation():
                     return Everyone
     return people
 

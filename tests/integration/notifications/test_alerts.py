@@ -78,6 +78,21 @@ async def test_no_big_deal(world: World, change: dict[str, Any]) -> None:
     assert await world.alerts() == {}
 
 
+@pytest.mark.parametrize("resolved_first", [False, True])
+async def test_what_was_erased_is_forgotten(world: World, *, resolved_first: bool) -> None:
+    worker = world.worker()
+    await worker.everything(*a_directory(), a_deal())
+    if resolved_first:
+        await worker.everything(a_deal(2, status="open"))
+    deal = a_record(number="crm:1", version=3, deleted=True, _redacted=True)
+    await worker.everything(deal)
+
+    alert = (await world.alerts())[BIG]
+    assert alert.state == "resolved"
+    assert "Big one" not in str(alert)
+    assert "Big one" not in str(await world.all("SELECT * FROM record_seen"))
+
+
 async def test_a_deal_counts_as_soon_as_its_owner_is_mapped(world: World) -> None:
     worker = world.worker()
     await worker.everything(*a_directory(), a_deal(owner_id="9"))

@@ -1,11 +1,12 @@
 """Who is credited, what a change of the directory touches, and that deltas cancel out."""
 
 from datetime import UTC, date, datetime
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.directory import Directory, Entry
+from schemas.directory import Assignment, Directory, Entry, Leave, Role, Territory
 from services.metrics.domain.credits import (
     Credit,
     Crediting,
@@ -94,6 +95,15 @@ def test_a_change_touches_the_owners_whose_credits_may_differ() -> None:
     assert touched(team("north", "", version=2)) == owners(1, 2)
     assert touched(team("all-sales", "world", version=2)) == owners(1, 2, 3, 4)
     assert touched(team("world"), team("all-sales", "world", version=2)) == owners(1, 2, 3, 4)
+
+
+def test_territories_jobs_and_leave_touch_nobodys_credits() -> None:
+    common: dict[str, Any] = {"tenant": "acme", "version": 2, "id": "new"}
+
+    assert touched(Territory(name="North", **common)) == owners()
+    assert touched(Assignment(person="p1", territory="north", **common)) == owners()
+    assert touched(Leave(person="p1", valid_from=date(2026, 11, 1), **common)) == owners()
+    assert touched(Role(person="p1", role="lead", **common)) == owners()
 
 
 def test_another_calendar_touches_everything() -> None:

@@ -7,7 +7,18 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from schemas.directory import Directory, Membership, Organisation, OwnerMapping, Person, Team
+from schemas.directory import (
+    Assignment,
+    Directory,
+    Leave,
+    Membership,
+    Organisation,
+    OwnerMapping,
+    Person,
+    Role,
+    Team,
+    Territory,
+)
 from schemas.spm import Alert
 from services.notifications.domain import deliveries, findings, watches
 from services.notifications.domain.findings import Finding
@@ -100,6 +111,24 @@ def test_due_times_follow_the_clocks(day: date, at: time, zone: ZoneInfo, expect
 def test_a_misspelt_zone_gives_way_to_the_organisations() -> None:
     assert zone_of(a_directory(zone="Europe/Berlyn"), "ann") == BERLIN
     assert zone_of(a_directory(zone="../etc"), "ann") == BERLIN
+
+
+def test_a_change_of_the_directory_affects_whom_it_is_about_or_everyone() -> None:
+    common: dict[str, Any] = {"tenant": TENANT, "version": 2, "id": "new"}
+    of_ann: dict[str, Any] = common | {"person": "ann"}
+
+    for harmless in (
+        OwnerMapping(**of_ann, source="crm", owner_id="9"),
+        Territory(**common, name="North"),
+        Assignment(**of_ann, territory="north"),
+        Leave(**of_ann, valid_from=date(2026, 11, 1)),
+        Role(**of_ann, role="lead"),
+    ):
+        assert watches.affected([], [harmless]) == set()
+    moved = Membership(**of_ann, team="top")
+    before = Membership(**of_ann | {"person": "abe"}, team="top")
+    assert watches.affected([before], [moved]) == {"ann", "abe"}
+    assert watches.affected([], [Team(**common, name="New")]) is watches.Everyone
 
 
 def test_the_next_window_is_the_next_working_day() -> None:
