@@ -1,6 +1,8 @@
 """Directory entries from what people write; everything that is wrong is said at once."""
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Container, Iterable, Mapping
+from datetime import date
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -9,12 +11,17 @@ import msgspec
 from schemas.base import valid_id
 from schemas.directory import (
     AnyEntry,
+    Assignment,
+    Dated,
     Entry,
+    Leave,
     Membership,
     Organisation,
     OwnerMapping,
     Person,
+    Role,
     Team,
+    Territory,
 )
 from schemas.money import UnknownCurrencyError, exponent
 
@@ -24,6 +31,10 @@ KINDS: dict[str, type[Entry]] = {
     "team": Team,
     "membership": Membership,
     "owner": OwnerMapping,
+    "territory": Territory,
+    "assignment": Assignment,
+    "leave": Leave,
+    "role": Role,
 }
 MAX_TEXT = 300
 _OWN = frozenset({"tenant", "version", "deleted", "kind", "id"})
@@ -82,16 +93,34 @@ def _faults(made: AnyEntry) -> list[str]:
                 faults.append("zone is not an IANA time zone such as Europe/Berlin")
             if made.joined and made.left and made.left <= made.joined:
                 faults.append("left must be after joined")
-        case Team():
+        case Team() | Territory():
             faults += _ids(parent=made.parent or made.id)
             if made.parent == made.id:
-                faults.append("a team can't be its own parent")
+                faults.append("nothing can be its own parent")
+        case _:
+            faults += _dated(made)
+    return faults
+
+
+def _dated(made: Dated) -> list[str]:
+    faults = _ids(person=made.person)
+    match made:
         case Membership():
-            faults += [*_ids(person=made.person, team=made.team), *_validity(made)]
+            faults += _ids(team=made.team)
         case OwnerMapping():
-            faults += [*_ids(source=made.source, person=made.person), *_validity(made)]
+            faults += _ids(source=made.source)
             if not made.owner_id:
                 faults.append("owner_id is empty")
+        case Assignment():
+            faults += _ids(territory=made.territory)
+        case Leave():
+            if made.valid_from is None:
+                faults.append("valid_from is missing: a leave has a first day")
+        case Role():
+            if not made.role:
+                faults.append("role is empty")
+    if made.valid_from and made.valid_to and made.valid_to <= made.valid_from:
+        faults.append("valid_to must be after valid_from")
     return faults
 
 
@@ -116,15 +145,56 @@ def _ids(**ids: str) -> list[str]:
     return [f"{name} is not an id" for name, value in ids.items() if not valid_id(value)]
 
 
-def _validity(made: Membership | OwnerMapping) -> list[str]:
-    if made.valid_from and made.valid_to and made.valid_to <= made.valid_from:
-        return ["valid_to must be after valid_from"]
-    return []
-
-
 def _is_zone(name: str) -> bool:
     try:
         ZoneInfo(name)
     except (ValueError, OSError, LookupError):
         return False
     return True
+
+
+def people_by_email(entries: Iterable[Entry]) -> dict[str, Person]:
+    """The people whom an e-mail address, in small letters, names alone."""
+    named: dict[str, list[Person]] = {}
+    for person in entries:
+        if isinstance(person, Person) and person.email and not person.deleted:
+            named.setdefault(person.email.casefold(), []).append(person)
+    return {email: found[0] for email, found in named.items() if len(found) == 1}
+
+
+def mapped(
+    known: Iterable[OwnerMapping], wanted: OwnerMapping, taken: Container[str]
+) -> list[OwnerMapping]:
+    """What to write so that the owner is this person from `valid_from` on.
+
+    `known` are the owner's mappings, `taken` the ids of all mappings. Whoever the owner was before
+    that day stays it until then, and whoever is to be it from a later day on still will be; what
+    begins on the same day is replaced.
+    """
+    begin = _begin(wanted)
+    others = [entry for entry in known if not entry.deleted]
+    replaced = sorted((one for one in others if _begin(one) == begin), key=lambda one: one.id)
+    later = [_begin(one) for one in others if _begin(one) > begin]
+    ended = [
+        msgspec.structs.replace(one, valid_to=begin)
+        for one in others
+        if _begin(one) < begin and (one.valid_to is None or one.valid_to > begin)
+    ]
+    gone = [msgspec.structs.replace(one, deleted=True) for one in replaced[1:]]
+    number = replaced[0].id if replaced else _new_id(wanted, taken)
+    made = msgspec.structs.replace(wanted, id=number, valid_to=min(later, default=None))
+    return [*ended, *gone, made]
+
+
+def _begin(mapping: OwnerMapping) -> date:
+    return mapping.valid_from or date.min
+
+
+def _new_id(wanted: OwnerMapping, taken: Container[str]) -> str:
+    since = f"@{wanted.valid_from}" if wanted.valid_from else ""
+    number = f"{wanted.source}:{wanted.owner_id}{since}"
+    if not valid_id(number):  # an owner's id is the CRM's, and any text
+        number = f"{wanted.source}:{hashlib.blake2b(number.encode(), digest_size=10).hexdigest()}"
+    if number in taken:
+        raise BadEntryError(f"the id {number!r} is another mapping's; change that one")
+    return number

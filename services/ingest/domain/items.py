@@ -7,9 +7,12 @@ has it must be put aside, so that such a body is cut by a patient reader.
 
 import json
 import re
+from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
 import msgspec
+
+from services.ingest.domain.vendors import MalformedError
 
 _ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -25,6 +28,41 @@ def split(body: bytes) -> list[msgspec.Raw]:
         return [msgspec.Raw(item.encode()) for item in _cut(_text(body, error), error)]
 
 
+def split_within(body: bytes, name: str) -> list[msgspec.Raw]:
+    """The items of an array, or of the array of this name in an object; else the body is one."""
+    if body.lstrip()[:1] == b"[":
+        return split(body)
+    inner = members(body).get(name)
+    return [msgspec.Raw(body)] if inner is None else split(bytes(inner))
+
+
+def count_within(body: bytes, name: str) -> int:
+    """How many items `split_within` finds; raises MalformedError when it can't."""
+    try:
+        return len(split_within(body, name))
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise MalformedError(
+            f"The body is neither an item, nor an array of items, nor {{{name}: []}}: {error}."
+        ) from error
+
+
+def count_array(_headers: Mapping[str, str], body: bytes) -> int:
+    """How many items an array has; raises MalformedError when it isn't one."""
+    try:
+        return len(split(body))
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise MalformedError(f"The body is not a JSON array of events: {error}.") from error
+
+
+def count_object(_headers: Mapping[str, str], body: bytes) -> int:
+    """1 for an object; raises MalformedError when it isn't one."""
+    try:
+        check_object(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise MalformedError(f"The body is not a JSON object: {error}.") from error
+    return 1
+
+
 def check_object(body: bytes) -> None:
     """Raise DecodeError unless the body is an object."""
     try:
@@ -32,6 +70,17 @@ def check_object(body: bytes) -> None:
     except msgspec.DecodeError as error:
         if not isinstance(_whole(_text(body, error), error), dict):
             raise
+
+
+def members(body: bytes) -> dict[str, msgspec.Raw]:
+    """The members of an object, unread; raises DecodeError when the body isn't one."""
+    try:
+        return _OBJECT.decode(body)
+    except msgspec.DecodeError as error:
+        text = _text(body, error)
+        if not isinstance(_whole(text, error), dict):
+            raise
+        return {name: msgspec.Raw(value.encode()) for name, value in _cut_members(text)}
 
 
 def check_json(body: bytes) -> None:
@@ -71,6 +120,19 @@ def _cut(text: str, error: msgspec.DecodeError) -> list[str]:
         if text[at] == ",":
             at = _after_space(text, at + 1)
     return items
+
+
+def _cut_members(text: str) -> Iterator[tuple[str, str]]:
+    """Name and value of each member of an object that is whole."""
+    at = _after_space(text, text.index("{") + 1)
+    while text[at] != "}":
+        name, end = _PATIENT.raw_decode(text, at)
+        at = _after_space(text, _after_space(text, end) + 1)  # the colon
+        _, end = _PATIENT.raw_decode(text, at)
+        yield name, text[at:end]
+        at = _after_space(text, end)
+        if text[at] == ",":
+            at = _after_space(text, at + 1)
 
 
 def _after_space(text: str, at: int) -> int:

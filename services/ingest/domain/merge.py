@@ -5,16 +5,19 @@ set. Deletion and erasure are fields like others; erasure also takes every value
 those that arrive later included. Limits keep the smallest names and the newest entries: joins too.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
 from schemas.crm import Field, StageEntry
-from services.ingest.domain.facts import DELETED, REDACTED, Fact
+from services.ingest.domain.facts import DELETED, MERGED_INTO, REDACTED, RELATION, Fact
 
-MAX_FIELDS = 600  # canonical names sort first, so it is a vendor's own properties that are left out
+MAX_FIELDS = 600  # then links are left out first, and a vendor's own properties
 MAX_STAGES = 200
+MERGED_FROM = "_merged_from."  # then the id of a record that became this one
+_BELOW = 2**53  # more than any instant in µs, and often enough in 64 bits
 OVERFLOW = "_overflow"  # set once fields had to be left out
+_OWN = frozenset({DELETED, REDACTED, MERGED_INTO, OVERFLOW})  # of a record, and not inherited
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -43,6 +46,44 @@ def of(facts: Iterable[Fact]) -> Known:
     return _within_limits(fields, sorted(stages))
 
 
+def survivor(fields: Mapping[str, Field]) -> str:
+    """The record into which this one was merged; empty when it wasn't."""
+    into, gone = fields.get(MERGED_INTO), fields.get(DELETED)
+    if into is None or gone is None or gone.value is not True:
+        return ""
+    return str(into.value or "")
+
+
+def inheritance(merged: str, known: Known) -> Known:
+    """What a record leaves to the one that it was merged into: only what that one doesn't know.
+
+    Positions are shifted below every real one, so that a late fact about the merged record still
+    fills a gap of the survivor, and none ever wins over what the survivor says itself. What was
+    erased here is erased there too.
+    """
+    fields = {
+        name: Field(field.state, field.value, field.at - _BELOW, field.by)
+        for name, field in known.fields.items()
+        if field.state in ("value", "redacted") and name not in _OWN
+    }
+    at = known.fields[MERGED_INTO].at
+    fields[f"{MERGED_FROM}{merged}"] = Field("value", value=True, at=at, by=merged)
+    return Known(fields)
+
+
+def merged_from(fields: Mapping[str, Field]) -> list[str]:
+    """The records that were merged into this one."""
+    return sorted(name.removeprefix(MERGED_FROM) for name in fields if name.startswith(MERGED_FROM))
+
+
+def all_of(parts: Iterable[Known]) -> Known:
+    """What all of these say together."""
+    known = NOTHING
+    for part in parts:
+        known = join(known, part)
+    return known
+
+
 def join(one: Known, other: Known) -> Known:
     """What both say together."""
     fields = dict(one.fields)
@@ -63,7 +104,7 @@ def changed(before: Known, after: Known) -> list[str]:
     return sorted(name for name in names if not name.startswith("_"))
 
 
-def _take(fields: dict[str, Field], others: dict[str, Field]) -> None:
+def _take(fields: dict[str, Field], others: Mapping[str, Field]) -> None:
     for name, field in others.items():
         mine = fields.get(name)
         if mine is None or _wins(field, mine):
@@ -78,9 +119,14 @@ def _wins(challenger: Field, holder: Field) -> bool:
     return _rank(challenger) > _rank(holder)
 
 
-def _rank(field: Field) -> tuple[str, str, str]:
-    """Any total order will do where one event says two things about one field."""
-    return field.state, type(field.value).__name__, str(field.value)
+def _rank(field: Field) -> tuple[bool, str, str, str]:
+    """Any total order will do where one event says two things; but what was erased stays so."""
+    return (
+        field.state == "redacted",
+        field.state,
+        type(field.value).__name__,
+        str(field.value),
+    )
 
 
 def _within_limits(fields: dict[str, Field], stages: list[StageEntry]) -> Known:
@@ -89,10 +135,18 @@ def _within_limits(fields: dict[str, Field], stages: list[StageEntry]) -> Known:
         fields = {name: _erased(name, field, erased) for name, field in fields.items()}
         stages = [entry for entry in stages if entry.at > erased.at]
     if len(fields) > MAX_FIELDS:
-        kept = sorted(name for name in fields if name != OVERFLOW)[: MAX_FIELDS - 1]
+        names = (name for name in fields if name != OVERFLOW)
+        kept = sorted(names, key=_importance)[: MAX_FIELDS - 1]
         fields = {name: fields[name] for name in kept}
         fields[OVERFLOW] = Field("value", value=True, at=0, by="")
     return Known(fields, stages[-MAX_STAGES:])
+
+
+def _importance(name: str) -> tuple[int, str]:
+    """What is kept first: what we know by name, a vendor's own properties, and links at last."""
+    if name.startswith((RELATION, MERGED_FROM)):
+        return 2, name
+    return (1 if name.startswith("x_") else 0), name
 
 
 def _erased(name: str, field: Field, erased: Field) -> Field:

@@ -5,21 +5,22 @@ decimal text within what money is: a value such as 1e999999 must not travel on.
 """
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Literal
 
 import msgspec
 
 from schemas.base import valid_id
-from services.ingest.domain.facts import BadEventError
+from services.ingest.domain.facts import BadEventError, Moment, Precision
 
-Unit = Literal["auto", "ms"]
+Unit = Literal["auto", "s", "ms", "us"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST_US = 7_258_118_400_000_000  # the year 2200
 MAX_INTEGER_DIGITS = 15  # a quadrillion: with two decimals still exact in 64 bits
 MAX_DECIMALS = 18
+MS_DIGITS = 3  # of a fraction of a second
 MAX_DIGITS = 16  # of an instant in µs
 MAX_CODE = 10
 MAX_DURATION_DIGITS = 5
@@ -27,6 +28,10 @@ MAX_SHOWN = 60  # characters of a bad value in a reason
 MAX_AHEAD_US = 400 * 86_400_000_000  # a position further ahead would pin the field for years
 _NAME = re.compile(r"[A-Za-z0-9_.\-]{1,100}")
 _MICROS_PER = {10: 1_000_000, 13: 1_000, 16: 1}  # by number of digits: s, ms, µs
+_MICROS_OF = {"s": 1_000_000, "ms": 1_000, "us": 1}
+_PRECISIONS: dict[int, Precision] = {1_000_000: "s", 1_000: "ms", 1: "us"}
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+_CLOCK = re.compile(r"[T ]\d\d:?\d\d(:?\d\d)?")
 _JSON = msgspec.json.Encoder(decimal_format="number", order="sorted")
 
 
@@ -51,21 +56,26 @@ def micros(value: object, unit: Unit = "auto") -> int:
 def _from_number(digits: str, unit: Unit) -> int:
     if len(digits) > MAX_DIGITS:
         raise BadEventError(f"{_shown(digits)} is not an instant")
-    if unit == "ms":
-        return int(digits) * 1000
+    if unit != "auto":
+        return int(digits) * _MICROS_OF[unit]
     scale = next((s for length, s in _MICROS_PER.items() if len(digits) <= length), 1)
     return int(digits) * scale
 
 
 def _from_text(text: str) -> int:
     try:
-        moment = datetime.fromisoformat(text.strip())
+        moment = datetime.fromisoformat(text.strip().upper())  # RFC 3339 allows t and z
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)  # vendors that name no zone mean UTC
         since = moment - EPOCH
     except (ValueError, OverflowError) as error:
         raise BadEventError(f"{_shown(text)} is not an instant") from error
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+
+
+def aware(at: int) -> datetime:
+    """µs since the epoch as an aware datetime."""
+    return EPOCH + timedelta(microseconds=at)
 
 
 def written(at: int) -> str:
@@ -80,12 +90,42 @@ def instant(value: object) -> str:
     return written(micros(value))
 
 
+def instant_or_noon(value: object) -> str:
+    """An instant; of a day without a time its noon, which is the same day in every zone."""
+    if isinstance(value, str) and _DAY.fullmatch(value.strip()):
+        value = f"{value.strip()}T12:00"
+    return instant(value)
+
+
 def position(value: object, received_us: int, unit: Unit = "auto") -> int:
     """An event's place in time; refused when it lies so far ahead that nothing could follow it."""
     at = micros(value, unit)
     if at > received_us + MAX_AHEAD_US:
         raise BadEventError(f"{written(at)} is over a year after the request came in")
     return at
+
+
+def moment(value: object, field: str, received_us: int, unit: Unit = "auto") -> Moment:
+    """An event's place in time with what the vendor wrote in which field, and how exactly."""
+    at = position(value, received_us, unit)
+    raw = str(value)
+    return Moment(at, raw, field, _precision(raw, unit))
+
+
+def _precision(raw: str, unit: Unit) -> Precision:
+    if raw.isdecimal():
+        if unit != "auto":
+            return unit
+        scale = next((s for length, s in _MICROS_PER.items() if len(raw) <= length), 1)
+        return _PRECISIONS[scale]
+    _, _, fraction = raw.partition(".")
+    if fraction:
+        digits = len(fraction) - len(fraction.lstrip("0123456789"))
+        return "ms" if digits <= MS_DIGITS else "us"
+    clock = _CLOCK.search(raw)
+    if clock is None:
+        return "day"
+    return "s" if clock.group(1) else "min"
 
 
 def amount(value: object) -> str:
@@ -117,9 +157,9 @@ def flag(value: object) -> bool:
     """A yes or no, as JSON or as the texts and numbers that vendors use for it."""
     if isinstance(value, bool):
         return value
-    if value in (1, "1", "true", "True"):
+    if value in (1, "1", "true", "True", "TRUE"):  # capitals: as spreadsheets write them
         return True
-    if value in (0, "0", "false", "False"):
+    if value in (0, "0", "false", "False", "FALSE"):
         return False
     raise BadEventError(f"{_shown(value)} is neither true nor false")
 

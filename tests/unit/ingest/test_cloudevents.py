@@ -6,16 +6,19 @@ from typing import Any
 
 import pytest
 
-from services.ingest.domain import cloudevents, readers
+from services.ingest.domain import readers
 from services.ingest.domain.facts import BadEventError, Fact, Ignored, Unreadable
+from services.ingest.domain.sources import Source
+from services.ingest.domain.vendors import Answer, Arrival, RefusedError, cloudevents
 from tests.unit.ingest.bodies import APP, RECEIVED_US, cloud, received
 
 STRUCTURED = {"content-type": "application/cloudevents+json; charset=utf-8"}
 BATCH = {"content-type": "application/cloudevents-batch+json"}
 
 
-def read(body: object, headers: dict[str, str] = STRUCTURED) -> list[Any]:
-    return readers.read(received(APP, body, headers=headers), APP)
+def read(body: object, headers: dict[str, str] = STRUCTURED, source: Source = APP) -> list[Any]:
+    request = received(source, body, headers=headers)
+    return [outcome for _, outcome in readers.read(request, source)]
 
 
 def values(fact: Fact) -> dict[str, object]:
@@ -137,3 +140,83 @@ def test_what_cannot_be_read_says_why(change: dict[str, object], words: str) -> 
 
     assert isinstance(outcome, Unreadable)
     assert words in outcome.reason
+
+
+def arrival(
+    method: str = "POST", headers: dict[str, str] | None = None, query: dict[str, str] | None = None
+) -> Arrival:
+    return Arrival(
+        method=method,
+        url="https://pace.example/v1/sources/app/events",
+        headers=headers or {},
+        query=query or {},
+        body=b"{}",
+        now_ms=RECEIVED_US // 1000,
+    )
+
+
+def test_the_handshake_allows_the_origin_that_asks() -> None:
+    asked = {"webhook-request-origin": "events.example", "webhook-request-rate": "120"}
+    answer = cloudevents.handshake(arrival("OPTIONS", asked), APP)
+
+    assert isinstance(answer, Answer)
+    assert answer.status == 200
+    assert answer.headers["WebHook-Allowed-Origin"] == "events.example"
+    assert answer.headers["WebHook-Allowed-Rate"] == "*"
+
+
+@pytest.mark.parametrize("method", ["OPTIONS", "POST"])
+def test_without_an_origin_there_is_no_handshake(method: str) -> None:
+    assert cloudevents.handshake(arrival(method), APP) is None
+
+
+SECRET = Source(id="app", tenant=APP.tenant, vendor="cloudevents", secrets=("new", "old"))
+
+
+@pytest.mark.parametrize(
+    ("headers", "query"),
+    [
+        ({"authorization": "Bearer new"}, {}),
+        ({"authorization": "bearer old"}, {}),
+        ({}, {"access_token": "new"}),
+    ],
+)
+def test_a_secret_as_bearer_or_in_the_query(headers: dict[str, str], query: dict[str, str]) -> None:
+    assert cloudevents.verify(arrival(headers=headers, query=query), SECRET) == "cloudevents.token"
+
+
+@pytest.mark.parametrize(
+    ("headers", "query"),
+    [
+        ({}, {}),
+        ({"authorization": "Bearer other"}, {"access_token": "new"}),  # a wrong one is final
+        ({"authorization": "Basic new"}, {}),
+        ({}, {"access_token": ""}),
+    ],
+)
+def test_anything_else_is_refused(headers: dict[str, str], query: dict[str, str]) -> None:
+    with pytest.raises(RefusedError):
+        cloudevents.verify(arrival(headers=headers, query=query), SECRET)
+
+
+def test_without_secrets_an_api_key_must_do() -> None:
+    assert cloudevents.verify(arrival(query={"access_token": "x"}), APP) is None
+
+
+@pytest.mark.parametrize("headers", [STRUCTURED, BATCH])
+def test_an_event_that_was_put_aside_is_read_alone(headers: dict[str, str]) -> None:
+    event = cloud(done="perhaps") | {"id": "bad"}
+    body = [cloud(), event] if headers is BATCH else event
+    request = received(APP, body, headers=headers)
+    (bad,) = [one for _, one in readers.read(request, APP) if isinstance(one, Unreadable)]
+
+    again = readers.alone(request, bad.raw)
+
+    assert [type(one) for _, one in readers.read(again, APP)] == [Unreadable]
+    assert b"bad" in again.body
+
+
+def test_an_erasure_keeps_nothing_of_what_was_said() -> None:
+    (fact,) = read(cloud("pacesetter.record.erased", name="Ana"))
+
+    assert "Ana" not in repr(fact)

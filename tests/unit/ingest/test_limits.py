@@ -12,15 +12,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.crm import OPPORTUNITY, Record
+from schemas.crm import OPPORTUNITY, Received, Record
 from services.ingest.domain import items, merge, readers
-from services.ingest.domain.facts import MAX_BY, MAX_STAGE, MAX_TEXT, Fact, Mark, Unreadable, fits
+from services.ingest.domain.facts import (
+    MAX_BY,
+    MAX_STAGE,
+    MAX_TEXT,
+    Fact,
+    Mark,
+    Outcome,
+    Unreadable,
+    fits,
+)
+from services.ingest.domain.sources import Source
 from tests.unit.ingest.bodies import APP, HUB, PIPE, changed, cloud, hub, pipe, received
 
 BATCH = {"content-type": "application/cloudevents-batch+json"}
 STRUCTURED = {"content-type": "application/cloudevents+json"}
 MESSAGE = 1_048_588  # bytes: what a broker takes by default
 WIDEST = ["\x01", "é", "語", "😀", '"', "\\", "a"]  # in a message: 6, 2, 3, 4, 2, 2, 1 bytes
+
+
+def outcomes(request: Received, source: Source) -> list[Outcome]:
+    return [outcome for _, outcome in readers.read(request, source)]
 
 
 @pytest.mark.parametrize("character", WIDEST)
@@ -30,10 +44,10 @@ def test_the_largest_record_fits_in_a_message(character: str) -> None:
     for n in range(merge.MAX_FIELDS + 50):
         event = cloud(**{f"x_{n:098d}": text})
         event |= {"id": character * 900 + str(n), "source": character * 900}
-        facts += readers.read(received(APP, event, headers=STRUCTURED), APP)
+        facts += outcomes(received(APP, event, headers=STRUCTURED), APP)
     for n in range(merge.MAX_STAGES + 50):
         event = cloud(stage=character * MAX_STAGE) | {"time": f"2026-01-01T00:00:00.{n:06d}Z"}
-        facts += readers.read(received(APP, event, headers=STRUCTURED), APP)
+        facts += outcomes(received(APP, event, headers=STRUCTURED), APP)
     known = merge.of(fact for fact in facts if isinstance(fact, Fact))
     record = Record(
         tenant="t" * 128,
@@ -55,7 +69,7 @@ def test_the_largest_record_fits_in_a_message(character: str) -> None:
 @pytest.mark.parametrize("character", WIDEST)
 def test_an_owner_that_no_index_takes_is_unknown(character: str) -> None:
     body = [changed("hubspot_owner_id", character * 2000, 0)]
-    (fact,) = readers.read(received(HUB, body), HUB)
+    (fact,) = outcomes(received(HUB, body), HUB)
 
     assert isinstance(fact, Fact)
     assert fact.fields["owner_id"].state == "unknown"
@@ -76,7 +90,7 @@ def test_long_event_ids_are_still_told_apart() -> None:
 
 def test_a_merge_of_a_flood_of_records_is_put_aside() -> None:
     merged = hub("deal.merge", 0, primaryObjectId=1, mergedObjectIds=list(range(2, 5000)))
-    flood, good = readers.read(received(HUB, [merged, changed("amount", "1", 0)]), HUB)
+    flood, good = outcomes(received(HUB, [merged, changed("amount", "1", 0)]), HUB)
 
     assert isinstance(flood, Unreadable)
     assert isinstance(good, Fact)
@@ -90,16 +104,16 @@ def test_half_a_character_puts_only_its_item_aside(half: str) -> None:
     texts = [json.dumps(changed("dealname", name, 0)) for name in ("good, ]}", "HALF", '\\"[{ 😀')]
     body = f" [ {texts[0]},{texts[1]} , {texts[2]}\n] ".replace("HALF", half).encode()
     request = received(HUB, body)
-    first, bad, last = readers.read(request, HUB)
+    (_, first), (index, bad), (_, last) = readers.read(request, HUB)
 
     assert isinstance(first, Fact)
     assert first.fields["name"].value == "good, ]}"
     assert isinstance(last, Fact)
     assert last.fields["name"].value == '\\"[{ 😀'
     assert isinstance(bad, Unreadable)
-    assert bad.index == 1
+    assert index == 1
     assert half.encode() in bad.raw
-    assert isinstance(readers.read(readers.alone(request, bad.raw), HUB)[0], Unreadable)
+    assert isinstance(outcomes(readers.alone(request, bad.raw), HUB)[0], Unreadable)
 
 
 def test_half_a_character_is_put_aside_whatever_the_vendor() -> None:
@@ -111,7 +125,7 @@ def test_half_a_character_is_put_aside_whatever_the_vendor() -> None:
         (APP, b"[" + whole + b"]", BATCH),
         (PIPE, deal, {}),
     ):
-        (outcome,) = readers.read(received(source, body, headers=headers), source)
+        (outcome,) = outcomes(received(source, body, headers=headers), source)
         assert isinstance(outcome, Unreadable)
     items.check_object(whole)
     items.check_json(b'"' + HALF.encode() + b'"')

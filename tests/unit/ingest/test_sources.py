@@ -1,11 +1,22 @@
-"""The sources file: what it may say, and what happens when it changes."""
+"""Sources: what their file may say and when it changes, their secrets at rest, their rates."""
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cryptography.fernet import Fernet
+from hypothesis import given
+from hypothesis import strategies as st
 
-from services.ingest.gateway import Sources, SourcesError, parse
+from kit.kafka import partition_for
+from services.ingest.api.receive import MOMENT_US, as_received
+from services.ingest.domain.rates import Limiter
+from services.ingest.domain.sealing import Seal, SealError, keys_of
+from services.ingest.domain.sources import Source
+from services.ingest.domain.vendors import Arrival
+from services.ingest.gateway import FaultsError, Sources, SourcesError, checked, parse
+from tests.unit.ingest.bodies import RECEIVED_US
 
 HUB = "- {id: hub, tenant: acme, vendor: hubspot, secrets: [one]}\n"
 
@@ -82,3 +93,94 @@ def _secrets(sources: Sources) -> tuple[str, ...]:
 def _write(path: Path, text: str, tick: int) -> None:
     path.write_text(text)
     os.utime(path, ns=(tick * 10**9, tick * 10**9))
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ({"rate": -1}, "rate: Expected `float` >= 0"),
+        ({"rate": float("nan")}, "rate: Expected"),
+        ({"rate": 0.001}, "at least 0.01"),
+        ({"mapping": {"rules": 1}}, "mapping: "),
+        ({"api": {"requests_per_second": 0}}, "api: Expected"),
+    ],
+)
+def test_odd_values_are_refused(entry: dict[str, Any], words: str) -> None:
+    with pytest.raises(FaultsError, match=words):
+        checked({"id": "hub", "tenant": "acme", "vendor": "hubspot", "secrets": ["s"]} | entry, str)
+
+
+def test_all_faults_come_at_once_and_none_shows_a_secret() -> None:
+    entry = {"id": "a:b", "vendor": "sap", "secrets": ["hidden"], "typo": 1}
+
+    with pytest.raises(FaultsError) as caught:
+        checked(entry, str)
+
+    for word in ("id must be", "sap", "typo", "tenant is missing"):
+        assert word in str(caught.value)
+    assert "hidden" not in str(caught.value)
+
+
+def test_what_gets_into_logs_has_no_secrets() -> None:
+    entry = {"id": "hub", "tenant": "acme", "vendor": "hubspot", "secrets": ["hidden"]}
+    source = checked(entry | {"api": {"token": "hidden"}}, str)
+
+    assert "hidden" not in repr(source)
+
+
+def test_the_first_key_seals_and_every_key_opens() -> None:
+    old, new = (Fernet.generate_key().decode() for _ in range(2))
+    sealed = Seal([old]).seal("word")
+
+    assert "word" not in sealed
+    assert Seal(keys_of(f"{new},\n{old}")).open(sealed) == "word"
+    with pytest.raises(SealError, match="not in INGEST_SECRETS_KEY"):
+        Seal([new]).open(sealed)
+    with pytest.raises(SealError, match="not set"):
+        Seal().open(sealed)
+    with pytest.raises(SealError, match="openssl"):
+        Seal(["short"])
+
+
+@given(
+    rate=st.floats(0.1, 50),
+    steps=st.lists(st.floats(0, 5), min_size=1, max_size=200),
+)
+def test_never_more_comes_through_than_the_rate_and_one_burst(
+    rate: float, steps: list[float]
+) -> None:
+    limiter, now, taken = Limiter(), 0.0, 0
+    for step in steps:
+        now += step
+        wait = limiter.wait([("a", rate), ("free", 0)], now)
+        taken += not wait
+        if wait:
+            assert limiter.wait([("a", rate)], now + wait) == 0, "what it says is enough"
+            taken += 1
+            now += wait
+
+    assert taken <= now * rate + max(1, rate) + 1e-3
+
+
+def test_a_request_that_is_refused_for_one_name_counts_for_none() -> None:
+    limiter = Limiter()
+    assert limiter.wait([("tight", 1)], 0) == 0
+
+    assert limiter.wait([("tight", 1), ("wide", 2)], 0) > 0
+    assert [limiter.wait([("wide", 2)], 0) == 0 for _ in range(3)] == [True, True, False]
+
+
+def test_requests_of_one_moment_share_a_partition_and_moments_take_turns() -> None:
+    source = Source(id="hub", tenant="acme", vendor="hubspot")
+    arrival = Arrival(method="POST", url="", headers={}, query={}, body=b"", now_ms=0)
+
+    def partitions(moment: int) -> set[int]:
+        began = RECEIVED_US + moment * MOMENT_US
+        made = [as_received(source, arrival, "", now_us=began + n) for n in range(100)]
+        assert len({one.id for one in made}) == len(made)
+        return {partition_for(one.key.encode(), 8) for one in made}
+
+    found = [partitions(moment) for moment in range(8)]
+
+    assert all(len(each) == 1 for each in found)
+    assert set().union(*found) == set(range(8))
