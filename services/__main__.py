@@ -20,6 +20,7 @@ from kit.rebuild import GroupIsActiveError, dead_letters, rebuild, replay_dead_l
 from kit.service import Service, serve
 from kit.settings import KitSettings
 from schemas.topics import consumed_by
+from services.ingest import cli as ingest
 
 cli = typer.Typer(
     no_args_is_help=True,
@@ -114,6 +115,11 @@ def replay_command(service: ServiceName, topic: SourceTopic) -> None:
     _check_topic(service, topic)
     taken = asyncio.run(replay_dead_letters(_service(service), topic))
     console.print(f"replayed {taken} dead letters of {topic}")
+
+
+cli.command("import")(ingest.import_rows)
+cli.command("preview")(ingest.preview)
+cli.command("trace")(ingest.trace)
 
 
 @cli.command("token")

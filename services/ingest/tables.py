@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import ClassVar
 
-from sqlalchemy import BigInteger, DateTime, MetaData
+from sqlalchemy import ARRAY, BigInteger, DateTime, Index, MetaData, String
 from sqlmodel import Field, SQLModel
 
 from kit import replica
@@ -17,6 +17,9 @@ class RecordRow(SQLModel, table=True):
 
     metadata: ClassVar[MetaData] = METADATA
     __tablename__ = "record"
+    __table_args__ = (
+        Index("record_of_stage", "tenant", "source", "stage", postgresql_where="stage <> ''"),
+    )
 
     tenant: str = Field(primary_key=True)
     type: str = Field(primary_key=True)
@@ -26,6 +29,7 @@ class RecordRow(SQLModel, table=True):
     owner_id: str
     deleted: bool
     body: bytes
+    stage: str  # of a deal, so that those in a stage are found when its meaning changes
 
 
 class QuarantineRow(SQLModel, table=True):
@@ -43,6 +47,57 @@ class QuarantineRow(SQLModel, table=True):
     reason: str
     raw: bytes
     request: bytes
+
+
+class EventRow(SQLModel, table=True):
+    """A fact as it came in: the trace of an event, and what duplicates are counted from."""
+
+    metadata: ClassVar[MetaData] = METADATA
+    __tablename__ = "event"
+    __table_args__ = (
+        Index("event_of_record", "tenant", "id", "type"),
+        Index("event_of_vendor", "tenant", "vendor_event"),
+    )
+
+    tenant: str = Field(primary_key=True)
+    received: str = Field(primary_key=True)
+    index: int = Field(primary_key=True)
+    number: int = Field(primary_key=True)  # one item may say several things
+    source: str
+    type: str
+    id: str
+    op: str
+    at: int = Field(sa_type=BigInteger)
+    vendor_event: str
+    uid: bytes
+    digest: bytes
+
+
+class RereadRow(SQLModel, table=True):
+    """Something to be read from the CRM; an empty `id` means the whole type.
+
+    `wanted` names the latest wish, so that a wish that comes while an answer is under way isn't
+    taken for answered.
+    """
+
+    metadata: ClassVar[MetaData] = METADATA
+    __tablename__ = "reread"
+    __table_args__ = (Index("reread_due", "tenant", "source", "next_at"),)
+
+    tenant: str = Field(primary_key=True)
+    source: str = Field(primary_key=True)
+    type: str = Field(primary_key=True)
+    id: str = Field(primary_key=True)
+    reason: str
+    fields: list[str] = Field(sa_type=ARRAY(String))
+    wanted_at: datetime = Field(sa_type=DateTime(timezone=True))
+    wanted: int = Field(sa_type=BigInteger)
+    attempts: int
+    next_at: datetime = Field(sa_type=DateTime(timezone=True))
+    leased_until: datetime | None = Field(sa_type=DateTime(timezone=True))
+    problem: str
+    place: str  # how far the reading of a whole type has come
+    vendor_type: str
 
 
 class ReplicaRow(replica.ReplicaRow, table=True):

@@ -7,7 +7,8 @@ from kit.telemetry import SECONDS
 REQUESTS = Counter(
     "pacesetter_ingest_requests_total",
     "Requests from CRMs by vendor and outcome. `unauthorised` rising: a secret was rotated on one "
-    "side only. `unavailable`: Kafka is away, the CRM will try again.",
+    "side only. `unavailable`: Kafka is away, the CRM will try again. `rate-limited`: more came "
+    "than the source's `rate` or INGEST_TENANT_RATE; the CRM will try again.",
     ["vendor", "outcome"],
 )
 FACTS = Counter(
@@ -42,4 +43,26 @@ SOURCES_STALE = Gauge(
     "pacesetter_ingest_sources_stale",
     "1 when the sources file changed and can't be read, so that the last good one is in force. "
     "Fix the file; the log says where it is wrong.",
+)
+SOURCES_UNUSABLE = Gauge(
+    "pacesetter_ingest_sources_unusable",
+    "Sources set by API whose secrets this process can't have, so that their CRMs get 503. GET "
+    "/v1/sources says why: a key is missing in INGEST_SECRETS_KEY, or a reference leads nowhere.",
+)
+REREADS = Counter(
+    "pacesetter_ingest_rereads_total",
+    "Records and types asked for at CRMs, by vendor and outcome: each is asked, then answered, "
+    "limited (the CRM's limit, asked again) or failed. Failed steady: GET /v1/rereads says why.",
+    ["vendor", "outcome"],
+)
+REREADS_WAITING = Gauge(
+    "pacesetter_ingest_rereads_waiting",
+    "Records and types that wait to be read from a CRM, by reason. Growing without end: the "
+    "source has no API credentials, or its rate is too low.",
+    ["reason"],
+)
+REREADS_OLDEST_SECONDS = Gauge(
+    "pacesetter_ingest_rereads_oldest_seconds",
+    "Since when the oldest waits of those that could be asked for. Over an hour: GET /v1/rereads "
+    "has the CRM's words on it.",
 )

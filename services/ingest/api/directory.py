@@ -1,4 +1,4 @@
-"""People, teams, memberships and owner mappings: written here, published to everyone.
+"""People, teams, territories and who belongs where as what: written here, published to everyone.
 
 Stored first, then published, then answered. Writing an entry as it already is changes nothing and
 publishes it again, so that repeating a request heals one that failed half-way.
@@ -6,7 +6,7 @@ publishes it again, so that repeating a request heals one that failed half-way.
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -16,18 +16,21 @@ from starlette.responses import Response
 
 from kit import pages
 from kit.auth import Principal
+from kit.database import Transaction
 from kit.http import Problem, json_response
 from schemas.directory import AnyEntry, Entry
-from services.ingest import store
 from services.ingest.api.parts import (
     Cursor,
     Limit,
     Name,
     Parts,
     body_schema,
+    check_match,
     json_body,
+    versioned,
 )
 from services.ingest.domain import directory
+from services.ingest.store import directory as store
 
 MAX_FAULTS = 100  # of an import, in one answer
 
@@ -35,7 +38,7 @@ MAX_FAULTS = 100  # of an import, in one answer
 def router(parts: Parts) -> APIRouter:
     """The routes under /v1/directory."""
     api = APIRouter(prefix="/v1/directory", tags=["directory"])
-    keeper = _Keeper(parts)
+    keeper = Keeper(parts)
     operator = parts.operator()
 
     @api.put("", openapi_extra=body_schema("application/json", _LIST))
@@ -130,7 +133,7 @@ _LIST = {
 }
 
 
-class _Keeper:
+class Keeper:
     """Publishes entries with growing versions and keeps them, alone with the tenant's directory.
 
     Published before the commit: should the commit fail, we read the entry back from the topic; and
@@ -141,26 +144,48 @@ class _Keeper:
         self._parts = parts
 
     def check_count(self, count: int) -> None:
+        """Raise 413 when a request has more entries than are stored as one."""
         limit = self._parts.settings.max_entries
         if count > limit:
             detail = f"{count} entries in one request; send at most {limit}."
             raise Problem(413, "too-many-items", detail)
 
+    async def change(
+        self, tenant: str, decide: Callable[[Sequence[Entry]], Sequence[AnyEntry]]
+    ) -> list[AnyEntry]:
+        """Keep what is decided from the tenant's directory, which nobody else changes meanwhile."""
+        async with self._parts.database.transaction() as transaction:
+            await transaction.lock(self._parts.replica.lock_name(tenant))
+            known = await self._parts.replica.load(transaction, tenant)
+            wanted = decide(known)
+            current = {entry.key: entry for entry in known}
+            return await self._store(transaction, wanted, current)
+
     async def keep(
         self, tenant: str, wanted: Sequence[AnyEntry], *, if_match: str | None = None
     ) -> list[AnyEntry]:
+        """Keep these entries; `if_match` is about the first."""
         async with self._parts.database.transaction() as transaction:
             await transaction.lock(self._parts.replica.lock_name(tenant))
             current = await store.entries(transaction, tenant, [entry.key for entry in wanted])
             if if_match is not None:
-                _check_match(if_match, current.get(wanted[0].key))
-            now = self._parts.now_us()
-            kept = [_versioned(entry, current.get(entry.key), now) for entry in wanted]
-            await self._parts.replica.store(transaction, kept)
-            await self._parts.publish(kept)
+                check_match(if_match, current.get(wanted[0].key), "entry")
+            return await self._store(transaction, wanted, current)
+
+    async def _store(
+        self,
+        transaction: Transaction,
+        wanted: Sequence[AnyEntry],
+        current: Mapping[str, Entry],
+    ) -> list[AnyEntry]:
+        now = self._parts.now_us()
+        kept = [versioned(entry, current.get(entry.key), now) for entry in wanted]
+        await self._parts.replica.store(transaction, kept)
+        await self._parts.publish(kept)
         return kept
 
     async def remove(self, tenant: str, kind: Name, number: Name, *, if_match: str | None) -> None:
+        """Keep an entry as deleted."""
         key = f"{tenant}/{kind}/{number}"
         async with self._parts.database.transaction() as transaction:
             await transaction.lock(self._parts.replica.lock_name(tenant))
@@ -168,28 +193,11 @@ class _Keeper:
             if found is None:
                 raise Problem(404, "not-found", "There is no such entry.")
             if if_match is not None:
-                _check_match(if_match, found)
+                check_match(if_match, found, "entry")
             gone = msgspec.structs.replace(found, deleted=True)
-            gone = _versioned(gone, found, self._parts.now_us())
+            gone = versioned(gone, found, self._parts.now_us())
             await self._parts.replica.store(transaction, [gone])
             await self._parts.publish([gone])
-
-
-def _versioned(entry: AnyEntry, current: AnyEntry | None, now_us: int) -> AnyEntry:
-    """With the current version where nothing changes, else with a higher one."""
-    if current is None:
-        return msgspec.structs.replace(entry, version=now_us)
-    same = msgspec.structs.replace(entry, version=current.version)
-    if same == current:
-        return current
-    return msgspec.structs.replace(entry, version=max(current.version + 1, now_us))
-
-
-def _check_match(if_match: str, current: Entry | None) -> None:
-    version = "" if current is None or current.deleted else f'"{current.version}"'
-    if if_match != version and not (if_match == "*" and version):
-        detail = "Someone has changed this entry; read it again and repeat your change."
-        raise Problem(412, "changed-meanwhile", detail)
 
 
 def _known(kind: str) -> None:

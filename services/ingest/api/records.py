@@ -1,25 +1,27 @@
-"""One record as it is now, and the CRM's owners whom nobody has been mapped to."""
+"""One record as it is now, and where it went when it was merged into another."""
 
 from datetime import date
 
+import msgspec
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
 from kit import pages
 from kit.auth import Principal
-from kit.http import Problem, json_response
+from kit.http import Problem
 from schemas.crm import Record
-from schemas.directory import Directory, OwnerMapping
+from schemas.directory import Directory
 from services import access
-from services.ingest import store
 from services.ingest.api.parts import Name, Parts
+from services.ingest.domain import merge
+from services.ingest.store import records as store
 
 
 def router(parts: Parts) -> APIRouter:
-    """The routes under /v1/records and /v1/owners."""
+    """The routes under /v1/records."""
     api = APIRouter(prefix="/v1", tags=["records"])
-    anyone, operator = parts.anyone(), parts.operator()
+    anyone = parts.anyone()
 
     @api.get("/records/{kind}/{number}")
     async def get(
@@ -33,25 +35,11 @@ def router(parts: Parts) -> APIRouter:
         today = directory.calendar.local_day(parts.clock())
         if found is None or not _may_see(principal, directory, found, today):
             raise Problem(404, "not-found", "There is no such record, or it isn't yours to see.")
-        return pages.tagged(request, found, str(found.version))
-
-    @api.get("/owners/unmapped")
-    async def unmapped(principal: Principal = operator) -> Response:
-        """Owners whose records count for nobody, the most records first."""
-        async with parts.database.transaction() as transaction:
-            seen = await store.owners(transaction, principal.tenant)
-            entries = await parts.replica.load(transaction, principal.tenant)
-        mapped = {
-            (entry.source, entry.owner_id)
-            for entry in entries
-            if isinstance(entry, OwnerMapping) and not entry.deleted
+        shown = msgspec.to_builtins(found) | {
+            "merged_into": merge.survivor(found.fields) or None,
+            "merged_from": merge.merged_from(found.fields),
         }
-        items = [
-            {"source": source, "owner_id": owner, "records": count}
-            for source, owner, count in sorted(seen, key=lambda one: (-one[2], one))
-            if (source, owner) not in mapped
-        ]
-        return json_response({"items": items, "next": None})
+        return pages.tagged(request, shown, str(found.version))
 
     return api
 

@@ -19,10 +19,13 @@ from kit.replica import Replica
 from schemas.base import State
 from schemas.crm import Received, Record
 from schemas.directory import Entry, Person
-from services.ingest import store, tables
+from services.ingest import tables
 from services.ingest.app import MIGRATIONS
+from services.ingest.domain import merge
 from services.ingest.gateway import Sources
 from services.ingest.handlers import Handlers
+from services.ingest.store import digest, events, quarantine
+from services.ingest.store import records as store
 from tests.support import TENANT
 from tests.unit.ingest.bodies import (
     APP,
@@ -52,11 +55,13 @@ class Store:
 
     async def checksum(self) -> str:
         async with self.database.transaction() as transaction:
-            return await store.checksum(transaction)
+            return await digest.checksum(transaction)
 
     async def empty(self) -> None:
         async with self.database.transaction() as transaction:
-            await transaction.driver.execute("TRUNCATE record, quarantine, replica, replica_epoch")
+            await transaction.driver.execute(
+                "TRUNCATE record, event, reread, quarantine, replica, replica_epoch"
+            )
 
 
 @asynccontextmanager
@@ -190,7 +195,7 @@ async def test_requests_without_facts_and_entries_give_out_nothing(ingest_store:
     person = Person(tenant=TENANT, version=1, id="p", name="Jo")
 
     assert await ingest_store.apply(received(HUB, []), person) == []
-    assert await ingest_store.apply(received(HUB, [hub("contact.creation", 0)])) == []
+    assert await ingest_store.apply(received(HUB, [hub("conversation.creation", 0)])) == []
 
 
 async def test_a_request_read_again_is_quarantined_once(ingest_store: Store) -> None:
@@ -200,7 +205,7 @@ async def test_a_request_read_again_is_quarantined_once(ingest_store: Store) -> 
     await ingest_store.apply(bad)
 
     async with ingest_store.database.transaction() as transaction:
-        items = await store.quarantined(transaction, TENANT, limit=10)
+        items = await quarantine.quarantined(transaction, TENANT, limit=10)
     assert [item.index for item in items] == [0, 1]
 
 
@@ -216,6 +221,99 @@ async def test_tenants_do_not_meet(ingest_store: Store) -> None:
     assert mine is not None
     assert theirs is not None
     assert (mine.get("amount"), theirs.get("amount")) == ("5", "9")
+
+
+async def test_every_fact_leaves_one_event_however_often_it_is_read(ingest_store: Store) -> None:
+    one = received(HUB, [changed("amount", "5", 1), changed("amount", "x", 2)], number="r1")
+    twin = received(HUB, [changed("amount", "5", 1)], number="r2")
+    other = received(HUB, [changed("amount", "6", 1)], number="r3")
+
+    for request in (one, twin, other, one, twin):
+        await ingest_store.apply(request)
+
+    async with ingest_store.database.transaction() as transaction:
+        found = await events.of_record(
+            transaction, TENANT, "opportunity", ["hub:21678228008"], limit=10
+        )
+    assert sorted((event.received, event.index) for event in found) == [
+        ("r1", 0),
+        ("r2", 0),
+        ("r3", 0),
+    ]
+    by_request = {event.received: event for event in found}
+    assert by_request["r1"].uid == by_request["r2"].uid == by_request["r3"].uid
+    assert by_request["r1"].digest == by_request["r2"].digest
+    assert by_request["r1"].digest != by_request["r3"].digest  # same event id, another content
+
+
+async def test_the_survivor_of_a_merge_inherits_what_it_does_not_know(ingest_store: Store) -> None:
+    """Whatever comes first: what is known of the merged record, the merge, or the survivor."""
+    merged: dict[str, Any] = {"primaryObjectId": 1, "mergedObjectIds": [2], "newObjectId": 1}
+    said = [
+        [changed("dealname", "One", 1, event=1, object_id=1)],
+        [changed("dealname", "Two", 5, event=2, object_id=2)],
+        [changed("amount", "7", 5, event=3, object_id=2)],
+        [changed("amount", "8", 6, event=4, object_id=2)],
+        [hub("deal.merge", 9, event=5, **merged)],
+    ]
+    for order in itertools.permutations(range(len(said))):
+        await ingest_store.empty()
+        for number in order:
+            await ingest_store.apply(received(HUB, said[number], number=f"r{number}"))
+        async with ingest_store.database.transaction() as transaction:
+            one = await store.find_record(transaction, TENANT, "opportunity", "hub:1")
+            two = await store.find_record(transaction, TENANT, "opportunity", "hub:2")
+        assert one is not None
+        assert two is not None
+        assert (one.get("name"), one.get("amount"), one.deleted) == ("One", "8", False), order
+        assert two.deleted
+        assert merge.merged_from(one.fields) == ["hub:2"]
+
+
+async def in_any_order(ingest_store: Store, said: list[Any]) -> AsyncIterator[None]:
+    """Once per permutation: these requests of HubSpot, applied to an empty store."""
+    for order in itertools.permutations(range(len(said))):
+        await ingest_store.empty()
+        for number in order:
+            await ingest_store.apply(received(HUB, said[number], number=f"r{number}"))
+        yield
+
+
+async def deal(ingest_store: Store, number: str) -> Record:
+    async with ingest_store.database.transaction() as transaction:
+        found = await store.find_record(transaction, TENANT, "opportunity", number)
+    assert found is not None
+    return found
+
+
+async def test_a_merge_of_a_merge_is_inherited_through(ingest_store: Store) -> None:
+    def merged(kept: int, gone: int, at: int) -> Any:
+        ids = {"primaryObjectId": kept, "mergedObjectIds": [gone], "newObjectId": kept}
+        return hub("deal.merge", at, event=at, object_id=kept, **ids)
+
+    said = [
+        [changed("amount", "7", 1, event=1, object_id=1)],
+        [merged(2, 1, 5)],
+        [merged(3, 2, 6)],
+        [changed("dealname", "Three", 2, event=2, object_id=3)],
+    ]
+    async for _ in in_any_order(ingest_store, said):
+        three = await deal(ingest_store, "hub:3")
+        assert (three.get("name"), three.get("amount")) == ("Three", "7")
+        assert (await deal(ingest_store, "hub:1")).deleted
+        assert (await deal(ingest_store, "hub:2")).deleted
+
+
+async def test_what_is_erased_is_erased_in_the_survivor_too(ingest_store: Store) -> None:
+    merged: dict[str, Any] = {"primaryObjectId": 2, "mergedObjectIds": [1], "newObjectId": 2}
+    said = [
+        [changed("dealname", "Secret", 1, event=1, object_id=1)],
+        [hub("deal.merge", 5, event=2, **merged)],
+        [hub("deal.privacyDeletion", 9, event=3, object_id=1)],
+    ]
+    async for _ in in_any_order(ingest_store, said):
+        for number in ("hub:1", "hub:2"):
+            assert b"Secret" not in (await deal(ingest_store, number)).encode()
 
 
 def _fields(received: Received) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from schemas.crm import Received, Record
-from services.ingest.domain import signatures
+from services.ingest.domain.vendors import hubspot
 from tests.integration.ingest.conftest import Ingest
 from tests.support import bearer
 from tests.unit.ingest.bodies import changed, cloud, hub, pipe
@@ -23,7 +23,7 @@ async def send_hub(ingest: Ingest, body: Any, **headers: str) -> httpx.Response:
     signed = {
         "content-type": "application/json",
         "x-hubspot-request-timestamp": stamp,
-        "x-hubspot-signature-v3": signatures.hubspot_v3(SECRET, "POST", URL, raw, stamp),
+        "x-hubspot-signature-v3": hubspot.signature_v3(SECRET, "POST", URL, raw, stamp),
     }
     return await ingest.client.post("/v1/sources/hub/events", content=raw, headers=signed | headers)
 
