@@ -104,7 +104,12 @@ async def receive_stage(bench: Bench, name: str, *, events: int, per_request: in
     settings, dsn = bench.settings(), await bench.database()
     port = receive.a_port()
     command, environment = receive.ingest(
-        bench.folder, kafka=settings.kafka, prefix=settings.topic_prefix, database=dsn, port=port
+        bench.folder,
+        kafka=settings.kafka,
+        prefix=settings.topic_prefix,
+        database=dsn,
+        port=port,
+        roles="receive",
     )
 
     def run(command: Sequence[str], environment: dict[str, str]) -> Measurement:
@@ -155,7 +160,8 @@ async def run_stages(bench: Bench, chosen: Sequence[str], *, events: int, runs: 
     """The chosen stages, one after the other."""
     stages: list[Stage] = []
     if "receive" in chosen:
-        for name, per_request in (("receive, single", 1), ("receive, batches of 100", 100)):
+        for per_request, of in ((1, "single"), (100, "batches of 100")):
+            name = f"receive only, {of}"
             count = min(events, 10_000) if per_request == 1 else events
             made = [
                 await receive_stage(bench, name, events=count, per_request=per_request)
@@ -181,7 +187,7 @@ async def run_stages(bench: Bench, chosen: Sequence[str], *, events: int, runs: 
                     context=[],
                     states=raw,
                     events=events,
-                    tables=["record"],
+                    tables=["record", "event"],
                     out_topic=Record,
                 ),
             )

@@ -1,4 +1,4 @@
-"""The receiving stage: signed HubSpot posts into the real service, beside a bare server.
+"""The receiving stage: signed HubSpot posts into a real process that only receives (INGEST_ROLES).
 
 The floor is the same HTTP server with a route that only reads the body and produces it (acks=all).
 The generator's ceiling is the same requests against a route that answers at once.
@@ -51,9 +51,15 @@ def bare(kind: str, kafka: str, topic: str, port: int) -> list[str]:
 
 
 def ingest(
-    folder: Path, *, kafka: str, prefix: str, database: str, port: int
+    folder: Path,
+    *,
+    kafka: str,
+    prefix: str,
+    database: str,
+    port: int,
+    roles: str = "receive,normalise,backfill",
 ) -> tuple[list[str], dict[str, str]]:
-    """The command and environment of the real service with one HubSpot source."""
+    """The command and environment of the real service in these roles, with one HubSpot source."""
     sources = folder / "sources.yaml"
     source = {
         "id": workload.SOURCE,
@@ -68,6 +74,7 @@ def ingest(
         "PACESETTER_LOG_LEVEL": "WARNING",
         "INGEST_DATABASE": database,
         "INGEST_PORT": str(port),
+        "INGEST_ROLES": roles,
         "INGEST_SOURCES": str(sources),
         "INGEST_PUBLIC_URL": f"http://{HOST}:{port}",
     }

@@ -27,6 +27,7 @@ def application(kind: str, kafka: str, topic: str) -> Starlette:
                 acks="all",
                 enable_idempotence=True,
                 compression_type="zstd",
+                max_batch_size=512 * 1024,  # as ours: more than one large body shares a batch
                 max_request_size=4 * 1024 * 1024,
             )
             await producer.start()

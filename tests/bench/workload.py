@@ -151,11 +151,11 @@ def _deal(chance: random.Random, number: int, earlier: Record | None) -> Record:
     return _record("opportunity", number_text, number + 1, **fields)
 
 
-def hubspot_events(count: int, *, seed: int = 1) -> Iterator[dict[str, object]]:
-    """HubSpot webhook events: calls with their properties, and changes of deals."""
+def hubspot_events(count: int, *, seed: int = 1, first: int = 0) -> Iterator[dict[str, object]]:
+    """HubSpot webhook events, numbered from `first`: calls' properties, and changes of deals."""
     chance = random.Random(seed)
     base = int(START.timestamp() * 1000)
-    number = 0
+    number, count = first, first + count
     while number < count:
         at = base + number * 1000
         owner = str(chance.randrange(PEOPLE))
@@ -199,32 +199,33 @@ def _deal_change(chance: random.Random, owner: str) -> list[tuple[str, str]]:
     ]
 
 
-def hubspot_bodies(events: int, *, per_request: int) -> list[bytes]:
+def hubspot_bodies(events: int, *, per_request: int, seed: int = 1, first: int = 0) -> list[bytes]:
     """Request bodies with so many events each."""
-    found = list(hubspot_events(events))
+    found = list(hubspot_events(events, seed=seed, first=first))
     cut = [found[start : start + per_request] for start in range(0, events, per_request)]
     return [json.dumps(part, separators=(",", ":")).encode() for part in cut]
 
 
 def received(events: int, *, per_request: int) -> list[Received]:
     """The raw messages that such requests become."""
-    now = datetime.now(UTC)
-    return [
-        Received(
-            tenant=TENANT,
-            version=time.time_ns() // 1000,
-            source=SOURCE,
-            vendor="hubspot",
-            id=uuid4().hex,
-            received_at=now,
-            method="POST",
-            url="http://127.0.0.1/v1/sources/hub/events",
-            headers={"content-type": "application/json"},
-            body=body,
-            auth="hubspot.v3",
-        )
-        for body in hubspot_bodies(events, per_request=per_request)
-    ]
+    return [a_request(body) for body in hubspot_bodies(events, per_request=per_request)]
+
+
+def a_request(body: bytes) -> Received:
+    """The raw message of a request received now."""
+    return Received(
+        tenant=TENANT,
+        version=time.time_ns() // 1000,
+        source=SOURCE,
+        vendor="hubspot",
+        id=uuid4().hex,
+        received_at=datetime.now(UTC),
+        method="POST",
+        url="http://127.0.0.1/v1/sources/hub/events",
+        headers={"content-type": "application/json"},
+        body=body,
+        auth="hubspot.v3",
+    )
 
 
 def signed(body: bytes, url: str) -> dict[str, str]:
