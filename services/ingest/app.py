@@ -56,12 +56,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or Settings()
     database = Database(settings.database, migrations=MIGRATIONS)
     publisher = Publisher(settings.kit)
-    keys = settings.secrets_key.get_secret_value()
-    sources = Sources(
-        settings.sources,
-        seal=Seal(keys_of(resolved(keys)) if keys else ()),
-        folder=settings.secrets_folder,
-    )
+    sources = _sources(settings)
     replica: Replica[Entry] = Replica(Entry)
     handlers = Handlers(sources, replica)
     rereading = Rereading(database, publisher, sources)
@@ -138,13 +133,20 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     return app
 
 
+def _sources(settings: Settings) -> Sources:
+    """The sources, with the keys that their secrets are sealed with."""
+    keys = settings.secrets_key.get_secret_value()
+    seal = Seal(keys_of(resolved(keys)) if keys else ())
+    return Sources(settings.sources, seal=seal, folder=settings.secrets_folder)
+
+
 def import_rows(options: command.Options, console: Console) -> int:
     """What `python -m services import` does; returns its exit code."""
     settings = Settings()
     parts = command.Parts(
         kit=settings.kit,
         database=Database(settings.database, migrations=MIGRATIONS),
-        sources=Sources(settings.sources),
+        sources=_sources(settings),
         console=console,
     )
     return command.main(options, parts)
@@ -154,7 +156,7 @@ def preview_file(path: Path, *, source: str, vendor: str, headers: Mapping[str, 
     """What `python -m services preview` shows; ValueError or a Problem says what is wrong."""
     settings = Settings()
     if source:
-        sources = Sources(settings.sources)
+        sources = _sources(settings)
         sources.load()
         found = sources.get(source)
         if found is None:
@@ -170,7 +172,7 @@ async def trace(tenant: str, *, request: str, vendor_event: str, record: str, li
     """What `python -m services trace` shows."""
     settings = Settings()
     database = Database(settings.database, migrations=MIGRATIONS)
-    sources = Sources(settings.sources)
+    sources = _sources(settings)
     sources.load()
     handlers = Handlers(sources, Replica(Entry))
     tracer = Tracer(settings.kit, database, source_of=handlers.source_of)
