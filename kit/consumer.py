@@ -20,7 +20,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -47,6 +47,9 @@ from schemas.topics import BY_NAME, consumed_by, dead_letter_name
 
 log = structlog.get_logger(__name__)
 
+# Of messages that are applied at once: one of ingest may hold hundreds of events, and all of them
+# are in memory together, ten times as large as on the wire.
+MAX_BYTES = 4 * 1024 * 1024
 MAX_RECORDS = 2000  # per batch; 500 costs a third of the throughput, more gains nothing
 POLL_MS = 20  # FastStream waits this long twice when idle; it bounds the latency of the first event
 FIRST_RETRY_SECONDS = 0.1
@@ -395,10 +398,11 @@ class Consumer:
             await self._process(records)
 
     async def _process(self, records: tuple[Raw, ...]) -> None:
-        self._in_hand_since = time.monotonic()
         self._oldest_in_hand = min(map(_TIMESTAMP_OF, records)) / 1000
         try:
-            await self._processor.process(records)
+            for part in parts(records):
+                self._in_hand_since = time.monotonic()
+                await self._processor.process(part)
         except HaltedError as error:
             self.halted = str(error)
             log.critical("consumer_halted", reason=self.halted)
@@ -413,6 +417,19 @@ class Consumer:
         lock: Any = self._subscriber.lock
         if self.halted is None and hasattr(lock, "wait_release"):
             await lock.wait_release(GRACE_SECONDS)
+
+
+def parts(records: Sequence[Raw], most: int = MAX_BYTES) -> Iterator[Sequence[Raw]]:
+    """The messages in their order, as many at a time as have up to `most` bytes, or one."""
+    start = size = 0
+    for number, record in enumerate(records):
+        length = len(record.value or b"")
+        if size + length > most and number > start:
+            yield records[start:number]
+            start, size = number, 0
+        size += length
+    if records:
+        yield records[start:]
 
 
 def group_of(settings: KitSettings, service: str, lane: str = "") -> str:

@@ -86,9 +86,13 @@ class Database:
         telemetry.DATABASE_CONNECTIONS.set_function(pool.checkedout)
 
     @contextlib.asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Transaction]:
-        """Everything inside happens, or nothing does."""
+    async def transaction(self, *, snapshot: bool = False) -> AsyncIterator[Transaction]:
+        """Everything inside happens, or nothing does; a `snapshot` sees one instant throughout."""
         async with AsyncSession(self.engine, expire_on_commit=False) as session:
+            if snapshot:
+                _ = await session.connection(
+                    execution_options={"isolation_level": "REPEATABLE READ"}
+                )
             # The first statement makes SQLAlchemy begin; without it raw calls would autocommit.
             await session.exec(text("SELECT 1"))  # type: ignore[call-overload]  # takes text too
             connection = await session.connection()

@@ -6,7 +6,7 @@ emits are suppressed, since what they would say has been said. The group's offse
 were: what had not been acknowledged before is applied again, and then also published.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from kit.consumer import MAX_RECORDS, SOURCE_HEADER, Raw, group_of
+from kit.consumer import MAX_RECORDS, SOURCE_HEADER, Raw, group_of, parts
 from kit.service import Service
 from schemas.topics import Topic, consumed_by, dead_letter_name, lanes
 
@@ -144,7 +144,7 @@ async def _ends(reader: AIOKafkaConsumer, service: Service, topic: Topic) -> Off
 
 async def _read(
     reader: AIOKafkaConsumer, ends: Offsets, starts: Offsets
-) -> AsyncIterator[list[Raw]]:
+) -> AsyncIterator[Sequence[Raw]]:
     """Batches from the starts up to the ends; compaction may leave holes, positions tell."""
     if not ends:
         return
@@ -154,8 +154,8 @@ async def _read(
     while True:
         found = await reader.getmany(timeout_ms=200, max_records=MAX_RECORDS)
         records = [r for tp, batch in found.items() for r in batch if r.offset < ends[tp]]
-        if records:
-            yield records
+        for part in parts(records):
+            yield part
         if not found:
             positions = {tp: await reader.position(tp) for tp in ends}
             if all(positions[tp] >= end for tp, end in ends.items()):

@@ -1,43 +1,73 @@
-"""HTTP/1 as uvicorn speaks it, with an end to what one connection may take before it is answered.
+"""HTTP/1 as uvicorn speaks it, with an end to what connections may take before they are answered.
 
 A request's head is bounded here, its body by whoever reads it. A request that isn't complete in
-time ends its connection, and so does a connection on which none begins.
+time ends its connection, and so does a connection on which none begins. Connections over the limit
+(uvicorn's `limit_concurrency`) are answered 503 and ended; those that are there go on.
 """
 
 import asyncio
-from typing import Any
+import resource
+from typing import Any, ClassVar
 
+import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from kit import telemetry
 
 MAX_HEAD_BYTES = 64 * 1024  # beyond the first read, which is as much as the transport gives
 REQUEST_SECONDS = 30.0  # for head and body, however slowly they trickle
+RETRY_SECONDS = 5  # for those who find no room: connections end all the time
+REFUSED_SECONDS = 1.0  # to read why; closed at once, who is still sending would see a reset only
+MAX_REFUSED = 256  # who get that long at once
+OTHER_FILES = 2 * MAX_REFUSED  # open beside connections: these, Kafka, PostgreSQL, logs
 _TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
     b"connection: close\r\ncontent-length: 0\r\n\r\n"
 )
+_TOO_MANY = (
+    b"HTTP/1.1 503 Service Unavailable\r\n"
+    b"retry-after: %d\r\nconnection: close\r\ncontent-length: 0\r\n\r\n" % RETRY_SECONDS
+)
+
+log = structlog.get_logger(__name__)
 
 
 class BoundedProtocol(HttpToolsProtocol):
     """One connection."""
 
+    _refused: ClassVar[set["BoundedProtocol"]] = set()  # that still read why
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._deadline: asyncio.TimerHandle | None = None
+        # Ours refuses those who come; uvicorn's would at the limit refuse everyone who is there.
+        self._max_connections, self.limit_concurrency = self.limit_concurrency, None
+        # Requests come by the thousand per second: they move the deadline, and a timer that they
+        # leave alone looks at it.
+        self._timer: asyncio.TimerHandle | None = None
+        self._deadline: float | None = None  # None: nothing is waited for
         self._in_head = False
         self._head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Give the first request its time."""
+        """Give the first request its time, where there is room for the connection."""
+        if self._max_connections is not None and len(self.connections) >= self._max_connections:
+            self._refuse(transport)
+            return
         super().connection_made(transport)
         self._start_clock()
+        self._timer = self.loop.call_later(REQUEST_SECONDS, self._check_clock)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is waited for any more."""
-        self._stop_clock()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._refused.discard(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Refuse a head that goes on and on."""
+        if self in self._refused:
+            return
         was_in_head = self._in_head
         cycle: RequestResponseCycle | None = self.cycle  # none before the first request
         if cycle is None or cycle.response_complete:
@@ -62,14 +92,47 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """From here on it is our time, not the sender's."""
-        self._stop_clock()
+        self._deadline = None
         super().on_message_complete()
+
+    def _refuse(self, transport: asyncio.Transport) -> None:
+        telemetry.CONNECTIONS_REFUSED.inc()
+        self.transport = transport
+        if len(self._refused) >= MAX_REFUSED:
+            transport.abort()
+            return
+        self._refused.add(self)
+        transport.write(_TOO_MANY)
+        transport.write_eof()
+        self._timer = self.loop.call_later(REFUSED_SECONDS, transport.abort)
 
     def _start_clock(self) -> None:
         if self._deadline is None:
-            self._deadline = self.loop.call_later(REQUEST_SECONDS, self.transport.close)
+            self._deadline = self.loop.time() + REQUEST_SECONDS
 
-    def _stop_clock(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+    def _check_clock(self) -> None:
+        """End the connection if its time is up, else look again when that can be, at the latest."""
+        if self.transport.is_closing():  # or another protocol's by now, and closed by it
+            return
+        now = self.loop.time()
+        again = now + REQUEST_SECONDS if self._deadline is None else self._deadline
+        if again <= now:
+            self.transport.close()
+        else:
+            self._timer = self.loop.call_at(again, self._check_clock)
+
+
+def room_for(connections: int) -> int:
+    """How many connections this process may have: those wanted, or as many as it may open files.
+
+    A process out of files accepts nobody, and can't come back to Kafka or PostgreSQL either.
+    """
+    wanted = connections + OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+        if allowed < wanted:
+            connections = max(1, allowed - OTHER_FILES)
+            log.warning("few_open_files", allowed=allowed, max_connections=connections)
+    return connections

@@ -35,7 +35,7 @@ from kit.database import Database
 from kit.jobs import Job, run_forever
 from kit.kafka import create_topics
 from kit.publisher import Publisher
-from kit.server import BoundedProtocol
+from kit.server import BoundedProtocol, room_for
 from kit.settings import KitSettings
 
 log = structlog.get_logger(__name__)
@@ -43,6 +43,7 @@ log = structlog.get_logger(__name__)
 PING_SECONDS = 2.0
 GC_THRESHOLDS = (100_000, 20, 100)  # about five collections of the young per batch
 SHUTDOWN_SECONDS = 30  # open requests and event streams get this long
+MAX_MESSAGE_BYTES = 64 * 1024  # of a WebSocket's client, who has little to say
 
 
 @dataclass(kw_only=True)
@@ -177,7 +178,7 @@ async def _cancel(tasks: list["asyncio.Task[None]"]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def serve(app: FastAPI, *, host: str, port: int) -> None:
+def serve(app: FastAPI, *, host: str, port: int, max_connections: int) -> None:
     """Serve until SIGTERM or Ctrl-C; returns after everything is stopped."""
     # What was imported stays, and a batch makes tens of thousands of objects without cycles:
     # Python's collector would otherwise spend a quarter of an event's CPU looking through them.
@@ -189,6 +190,10 @@ def serve(app: FastAPI, *, host: str, port: int) -> None:
         host=host,
         port=port,
         http=BoundedProtocol,
+        ws="websockets-sansio",
+        ws_max_size=MAX_MESSAGE_BYTES,
+        ws_per_message_deflate=False,  # its memory is many times that of a connection
+        limit_concurrency=room_for(max_connections),
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,

@@ -33,6 +33,12 @@ class KitSettings(BaseSettings):
     )
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
     host: str = Field("127.0.0.1", description="Address that HTTP listens on.")
+    max_connections: int = Field(
+        10_000,
+        gt=0,
+        description="Open HTTP connections per process; more get 503. Twice the viewers of live "
+        "boards that a process must be able to take, so that these leave room for all others.",
+    )
     max_body_bytes: int = Field(
         2 * 1024 * 1024, description="Larger requests get 413: CRMs send well under 1 MiB."
     )

@@ -79,6 +79,11 @@ HTTP_SECONDS = Histogram(
     ["route", "status"],
     buckets=SECONDS,
 )
+CONNECTIONS_REFUSED = Counter(
+    "pacesetter_http_connections_refused_total",
+    "HTTP connections over PACESETTER_MAX_CONNECTIONS, answered 503. Any: add a replica, or find "
+    "who opens so many.",
+)
 DATABASE_CONNECTIONS = Gauge(
     "pacesetter_database_connections",
     "Connections of the pool in use. At its size all the time: raise it or find what holds them.",

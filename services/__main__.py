@@ -21,6 +21,7 @@ from kit.service import Service, serve
 from kit.settings import KitSettings
 from schemas.topics import consumed_by
 from services.ingest import cli as ingest
+from services.metrics import cli as metrics
 
 cli = typer.Typer(
     no_args_is_help=True,
@@ -47,7 +48,8 @@ def serve_command(service: ServiceName) -> None:
     logs.configure(settings, service=service)
     module = _module(service)
     own = module.Settings()
-    serve(module.create_app(own), host=settings.host, port=own.port)
+    app = module.create_app(own)
+    serve(app, host=settings.host, port=own.port, max_connections=settings.max_connections)
 
 
 @cli.command("rebuild")
@@ -120,6 +122,7 @@ def replay_command(service: ServiceName, topic: SourceTopic) -> None:
 cli.command("import")(ingest.import_rows)
 cli.command("preview")(ingest.preview)
 cli.command("trace")(ingest.trace)
+cli.add_typer(metrics.cli, name="metrics")
 
 
 @cli.command("token")
