@@ -14,12 +14,20 @@ behind `x_`):
 * every type: `owner_id` (the CRM's id), `name`, `created_at`
 * opportunity: `amount` (decimal text), `currency` (ISO 4217), `amount_period` (one_time, when
   absent | monthly | annual), `stage`, `pipeline`, `status` (open | won | lost), `closed_at`
-  (instant won or lost), `expected_close`
-* activities: `occurred_at`, `done` (bool), `outcome`, `direction`, `duration_seconds`
-* lead: `status`, `converted_at`; contact, account, user: `email`; user: `active` (bool)
+  (instant won or lost), `expected_close`, `probability` (decimal text from 0 to 1), `deal_type`
+  (new | existing | expansion | renewal, or the company's own word), `quantity` (decimal text),
+  `discount` and `cost` (decimal text, money in `currency`; `amount` is what is left after the
+  discount), `shares` (`owner=60;owner2=40`, percent that total 100)
+* activities: `occurred_at`, `done` (bool), `outcome`, `direction`, `duration_seconds`; call and
+  meeting: `kind` (the company's own name of it, such as demo, in small letters); task: `due_at`,
+  `completed_at`
+* lead: `status`, `converted_at`, `first_response_at`, `lead_source` (as the CRM names it); contact,
+  account, user: `email`; user: `active` (bool)
+* quote: `status` (draft | sent | accepted | declined), `sent_at`, `accepted_at`
 * stage: `name`, `pipeline`, `status` (open | won | lost), `rank`, `probability`; pipeline: `name`
 
-`SourceState` is a CRM account as configured by API.
+`SourceState` is a CRM account as configured by API. `Discard` is the decision that an item which
+can't be read is given up.
 """
 
 from datetime import UTC, datetime
@@ -182,3 +190,20 @@ class SourceState(State, frozen=True, kw_only=True, omit_defaults=True):
     def key(self) -> str:
         """`tenant/source`."""
         return f"{self.tenant}/{self.id}"
+
+
+class Discard(State, frozen=True, kw_only=True, omit_defaults=True):
+    """An item of a request that could not be read and that somebody has given up, for good."""
+
+    topic: ClassVar[str] = "crm.discards.v1"
+
+    received: str  # the request's id
+    index: int  # of the item in it
+    source: str
+    reason: str
+    by: str = ""  # the person; empty: a machine
+
+    @property
+    def key(self) -> str:
+        """`tenant/request id.index`, as the item is called in the quarantine."""
+        return f"{self.tenant}/{self.received}.{self.index}"

@@ -7,12 +7,15 @@ entries of one tenant; every service uses it, so that they credit alike.
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date
+from itertools import pairwise
 from typing import ClassVar
 
 from schemas.base import State
-from schemas.periods import Calendar
+from schemas.business_days import BusinessDays
+from schemas.crm import Scalar
+from schemas.periods import Calendar, Pattern, YearEnd
 
 
 class Entry(State, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind"):
@@ -31,22 +34,32 @@ class Entry(State, frozen=True, kw_only=True, omit_defaults=True, tag_field="kin
 
 
 class Organisation(Entry, frozen=True, kw_only=True, omit_defaults=True, tag="organisation"):
-    """The tenant itself; `id` is "all"."""
+    """The tenant itself; `id` is "all". Weekdays are numbers from 0 (Monday) to 6."""
 
     name: str
     zone: str = "UTC"
     currency: str = "USD"
     week_start: int = 0
     fiscal_year_start: int = 1
+    fiscal_pattern: Pattern = "gregorian"
+    fiscal_year_end: YearEnd = "last"
+    business_days: tuple[int, ...] = (0, 1, 2, 3, 4)
+    region: str = ""  # whose public holidays are no business days; empty for none
 
     @property
     def calendar(self) -> Calendar:
         """How this organisation cuts time."""
-        return Calendar(self.zone, self.week_start, self.fiscal_year_start)
+        return Calendar(
+            self.zone,
+            self.week_start,
+            self.fiscal_year_start,
+            self.fiscal_pattern,
+            self.fiscal_year_end,
+        )
 
 
 class Person(Entry, frozen=True, kw_only=True, omit_defaults=True, tag="person"):
-    """Someone who sells or manages. `zone` defaults to the organisation's."""
+    """Someone who sells or manages. `zone` and `region` default to the organisation's."""
 
     name: str
     email: str = ""
@@ -54,6 +67,7 @@ class Person(Entry, frozen=True, kw_only=True, omit_defaults=True, tag="person")
     role: str = "rep"  # rep | manager | …: the job, not the permission
     joined: date | None = None
     left: date | None = None
+    region: str = ""
 
 
 class Team(Entry, frozen=True, kw_only=True, omit_defaults=True, tag="team"):
@@ -84,10 +98,19 @@ class OwnerMapping(Entry, frozen=True, kw_only=True, omit_defaults=True, tag="ow
 
 
 class Territory(Entry, frozen=True, kw_only=True, omit_defaults=True, tag="territory"):
-    """A part of the market; `parent` is the territory that it is a part of, empty at the top."""
+    """A part of the market; `parent` is the territory that it is a part of, empty at the top.
+
+    Records whose every field in `where` has one of the listed values belong to it, whoever owns
+    them; of several territories the lowest `rank` wins, then the smallest id. Without `where` it
+    only has what those do who are assigned to it.
+    """
 
     name: str
     parent: str = ""
+    where: dict[str, list[Scalar]] = {}
+    rank: int = 0
+    valid_from: date | None = None
+    valid_to: date | None = None
 
 
 class Assignment(Entry, frozen=True, kw_only=True, omit_defaults=True, tag="assignment"):
@@ -117,16 +140,39 @@ class Role(Entry, frozen=True, kw_only=True, omit_defaults=True, tag="role"):
     valid_to: date | None = None
 
 
+class Holiday(Entry, frozen=True, kw_only=True, omit_defaults=True, tag="holiday"):
+    """A day off in `region` and its parts, everywhere when empty; a day of work if `working`.
+
+    It overrules weekdays and public holidays. Of several on one day, the one of the smallest region
+    counts, then the one with the smallest id.
+    """
+
+    day: date
+    name: str
+    region: str = ""
+    working: bool = False
+
+
 AnyEntry = (
-    Organisation | Person | Team | Membership | OwnerMapping | Territory | Assignment | Leave | Role
+    Organisation
+    | Person
+    | Team
+    | Membership
+    | OwnerMapping
+    | Territory
+    | Assignment
+    | Leave
+    | Role
+    | Holiday
 )
 Entry.variants = AnyEntry
 
 Dated = Membership | OwnerMapping | Assignment | Leave | Role
-_Crediting = Membership | OwnerMapping  # what says whom a record counts for
+# What says for whom and for what a record counts.
+_Crediting = Membership | OwnerMapping | Territory | Assignment | Role
 
 
-def _in_force(entry: Dated, day: date) -> bool:
+def _in_force(entry: Dated | Territory, day: date) -> bool:
     return (entry.valid_from is None or entry.valid_from <= day) and (
         entry.valid_to is None or day < entry.valid_to
     )
@@ -150,14 +196,18 @@ class Directory:
         self._assignments: dict[str, list[Assignment]] = defaultdict(list)
         self._leaves: dict[str, list[Leave]] = defaultdict(list)
         self._roles: dict[str, list[Role]] = defaultdict(list)
+        self._holidays: list[Holiday] = []
+        self._business_days: dict[str, BusinessDays] = {}
         limits: set[date] = set()
         for entry in sorted((e for e in entries if not e.deleted), key=lambda e: e.key):
             self._add(entry)
             if isinstance(entry, _Crediting):
                 limits.update(d for d in (entry.valid_from, entry.valid_to) if d is not None)
         self._limits = sorted(limits)
+        ruled = [territory for territory in self.territories.values() if territory.where]
+        self._ruled = sorted(ruled, key=lambda territory: (territory.rank, territory.id))
 
-    def _add(self, entry: Entry) -> None:
+    def _add(self, entry: Entry) -> None:  # noqa: C901  # a case for each kind
         match entry:
             case Organisation():
                 self.organisation = entry
@@ -178,6 +228,8 @@ class Directory:
                 self._leaves[entry.person].append(entry)
             case Role():
                 self._roles[entry.person].append(entry)
+            case Holiday():
+                self._holidays.append(entry)
 
     @property
     def calendar(self) -> Calendar:
@@ -227,6 +279,10 @@ class Directory:
         """Whether `person` is in the subtree of `manager` on that day."""
         return manager in self.managers_of(person, day)
 
+    def is_manager(self, person: str, day: date) -> bool:
+        """Whether the person manages a team on that day."""
+        return any(m.manages and _in_force(m, day) for m in self._memberships.get(person, ()))
+
     def managed_teams(self, manager: str, day: date) -> set[str]:
         """The teams that the person manages on that day, with all teams below them."""
         own = {
@@ -254,6 +310,34 @@ class Directory:
         entry = self.people.get(person)
         return (entry.zone if entry else "") or self.organisation.zone
 
+    def region_of(self, person: str) -> str:
+        """The region whose holidays the person has: the organisation's when none is given."""
+        entry = self.people.get(person)
+        return (entry.region if entry else "") or self.organisation.region
+
+    def business_days_of(self, region: str) -> BusinessDays:
+        """The days that a region works; worked out once for everybody in it."""
+        found = self._business_days.get(region)
+        if found is None:
+            within = {"", region.partition("-")[0], region}
+            own = [holiday for holiday in self._holidays if holiday.region in within]
+            own.sort(key=lambda holiday: (-len(holiday.region), holiday.id), reverse=True)
+            worked = {holiday.day: holiday.working for holiday in own}  # the last one counts
+            found = BusinessDays(self.organisation.business_days, region, worked)
+            self._business_days[region] = found
+        return found
+
+    def business_days(self, person: str, start: date, end: date) -> int:
+        """How many business days the person has from `start` on, before `end`.
+
+        Those of the organisation for an empty or unknown `person`.
+        """
+        return self.business_days_of(self.region_of(person)).count(start, end)
+
+    def is_business_day(self, person: str, day: date) -> bool:
+        """Whether the person, or the organisation when empty, works on that day."""
+        return day in self.business_days_of(self.region_of(person))
+
     def role_of(self, person: str, day: date) -> str:
         """The person's job on that day; empty for someone unknown."""
         for role in self._roles.get(person, ()):
@@ -266,10 +350,64 @@ class Directory:
         """Whether the person is away on that day."""
         return any(_in_force(leave, day) for leave in self._leaves.get(person, ()))
 
+    def present(self, person: str, start: date, end: date) -> list[tuple[date, date]]:
+        """The stretches of `[start, end)` on which the person has joined, not left and isn't away.
+
+        There are none for someone unknown.
+        """
+        entry = self.people.get(person)
+        if entry is None:
+            return []
+        start, end = max(start, entry.joined or start), min(end, entry.left or end)
+        found = []
+        leaves = self._leaves.get(person, ())
+        for gone, back in sorted(
+            (a.valid_from or date.min, a.valid_to or date.max) for a in leaves
+        ):
+            if back <= max(start, gone):
+                continue
+            if gone >= end:
+                break
+            if start < gone:
+                found.append((start, gone))
+            start = back
+        return [*found, (start, end)] if start < end else found
+
+    def teams_between(self, person: str, start: date, end: date) -> list[tuple[date, date, str]]:
+        """The stretches that make up `[start, end)`, each with the team that work counts for."""
+        limits = {
+            limit
+            for m in self._memberships.get(person, ())
+            for limit in (m.valid_from, m.valid_to)
+            if limit is not None and start < limit < end
+        }
+        days = [start, *sorted(limits), end]
+        return [(a, b, self.team_of(person, a)) for a, b in pairwise(days)]
+
     def territories_of(self, person: str, day: date) -> list[str]:
         """The territories that the person looks after on that day, without those around them."""
         assignments = self._assignments.get(person, ())
         return sorted({a.territory for a in assignments if _in_force(a, day)})
+
+    def territories_matching(self, value_of: Callable[[str], Scalar]) -> list[str]:
+        """The territories whose rules a record meets by its fields, the first choice first."""
+        return [
+            territory.id
+            for territory in self._ruled
+            if all(value_of(name) in among for name, among in territory.where.items())
+        ]
+
+    def territory_of(self, person: str, matching: Iterable[str], day: date) -> str:
+        """The territory that work on that day counts for.
+
+        The first of those `matching` the record that was in force, or else the person's own.
+        """
+        for name in matching:
+            territory = self.territories.get(name)
+            if territory is not None and _in_force(territory, day):
+                return name
+        own = self.territories_of(person, day)
+        return own[0] if own else ""
 
     def territories_above(self, territory: str) -> list[str]:
         """The territory and those that it is a part of, nearest first."""

@@ -7,9 +7,18 @@ the topics from here; the tests check services and documentation against it.
 from dataclasses import dataclass, field
 
 from schemas.base import State
-from schemas.crm import Backfilled, Received, Record, SourceState
+from schemas.crm import Backfilled, Discard, Received, Record, SourceState
 from schemas.directory import Entry
-from schemas.spm import Alert, Earnings, Goal, Measure, PlanDocument
+from schemas.spm import (
+    Alert,
+    BoardDocument,
+    ContestState,
+    Earnings,
+    Goal,
+    Measure,
+    MetricDocument,
+    PlanDocument,
+)
 
 DAY_MS = 24 * 60 * 60 * 1000
 SERVICES = ("ingest", "metrics", "payouts", "notifications")
@@ -87,11 +96,47 @@ TOPICS: tuple[Topic, ...] = (
         context=True,
     ),
     Topic(
+        event=Discard,
+        key="tenant/request id.index",
+        producer="ingest",
+        consumers=("ingest",),
+        about="Items that could not be read and were given up, so that they stay away.",
+        partitions=1,
+        context=True,
+    ),
+    Topic(
         event=Goal,
         key="tenant/subject/metric/period",
         producer="metrics",
         consumers=("metrics", "payouts", "notifications"),
         about="Targets and quotas.",
+        partitions=1,
+        context=True,
+    ),
+    Topic(
+        event=MetricDocument,
+        key="tenant/metric",
+        producer="metrics",
+        consumers=("metrics",),
+        about="Metrics that a tenant has added or changed, with their former revisions.",
+        partitions=1,
+        context=True,
+    ),
+    Topic(
+        event=BoardDocument,
+        key="tenant/kind/id",
+        producer="metrics",
+        consumers=("metrics",),
+        about="Boards and contests that a tenant has added or changed.",
+        partitions=1,
+        context=True,
+    ),
+    Topic(
+        event=ContestState,
+        key="tenant/contest",
+        producer="metrics",
+        consumers=("metrics",),
+        about="Contests: phase, who leads, announcements, and the result once it is final.",
         partitions=1,
         context=True,
     ),

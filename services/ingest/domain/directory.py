@@ -3,17 +3,19 @@
 import hashlib
 from collections.abc import Container, Iterable, Mapping
 from datetime import date
-from typing import Any
+from typing import Any, get_args
 from zoneinfo import ZoneInfo
 
 import msgspec
 
 from schemas.base import valid_id
+from schemas.business_days import UnknownRegionError, check_region
 from schemas.directory import (
     AnyEntry,
     Assignment,
     Dated,
     Entry,
+    Holiday,
     Leave,
     Membership,
     Organisation,
@@ -24,6 +26,7 @@ from schemas.directory import (
     Territory,
 )
 from schemas.money import UnknownCurrencyError, exponent
+from schemas.periods import Pattern, YearEnd
 
 KINDS: dict[str, type[Entry]] = {
     "organisation": Organisation,
@@ -35,8 +38,12 @@ KINDS: dict[str, type[Entry]] = {
     "assignment": Assignment,
     "leave": Leave,
     "role": Role,
+    "holiday": Holiday,
 }
 MAX_TEXT = 300
+MAX_CONDITIONS = 20  # fields that a territory looks at
+MAX_LISTED = 10_000  # values in all: an account list
+_CHOICES = {"fiscal_pattern": get_args(Pattern), "fiscal_year_end": get_args(YearEnd)}
 _OWN = frozenset({"tenant", "version", "deleted", "kind", "id"})
 
 
@@ -67,7 +74,14 @@ def entry(  # an entry has these parts
     unknown = sorted(str(name)[:60] for name in fields.keys() - set(fields_of(kind)))
     if unknown:
         faults.append(f"unknown fields: {', '.join(unknown[:10])}")
+    faults += [
+        f"{name} is none of {', '.join(among)}"
+        for name, among in _CHOICES.items()
+        if name in fields and fields[name] not in among
+    ]
     parts = {**fields, "tenant": tenant, "id": number, "version": version}
+    if text and isinstance(days := parts.get("business_days"), str):
+        parts["business_days"] = days.split()
     try:
         made: Any = msgspec.convert(parts, KINDS[kind], strict=not text)
     except msgspec.ValidationError as error:
@@ -80,10 +94,10 @@ def entry(  # an entry has these parts
 
 def _faults(made: AnyEntry) -> list[str]:
     faults = [
-        f"{name} is longer than {MAX_TEXT} characters or has a NUL"
+        f"{name} is longer than {MAX_TEXT} characters or has a control character such as NUL"
         for name in made.__struct_fields__
         if isinstance(value := getattr(made, name), str)
-        and (len(value) > MAX_TEXT or "\0" in value)
+        and (len(value) > MAX_TEXT or any(c < " " for c in value))
     ]
     match made:
         case Organisation():
@@ -93,12 +107,31 @@ def _faults(made: AnyEntry) -> list[str]:
                 faults.append("zone is not an IANA time zone such as Europe/Berlin")
             if made.joined and made.left and made.left <= made.joined:
                 faults.append("left must be after joined")
+            faults += _region(made.region)
+        case Holiday():
+            faults += _region(made.region)
         case Team() | Territory():
             faults += _ids(parent=made.parent or made.id)
             if made.parent == made.id:
                 faults.append("nothing can be its own parent")
+            if isinstance(made, Territory):
+                faults += _territory(made)
         case _:
             faults += _dated(made)
+    return faults
+
+
+def _territory(made: Territory) -> list[str]:
+    faults = [
+        f"where.{name[:60]} lists no value that a field could have"
+        for name, among in made.where.items()
+        if not among
+    ]
+    listed = sum(len(among) for among in made.where.values())
+    if len(made.where) > MAX_CONDITIONS or listed > MAX_LISTED:
+        faults.append(f"where has over {MAX_CONDITIONS} fields or {MAX_LISTED} values")
+    if made.valid_from and made.valid_to and made.valid_to <= made.valid_from:
+        faults.append("valid_to must be after valid_from")
     return faults
 
 
@@ -138,7 +171,19 @@ def _organisation(made: Organisation) -> list[str]:
         faults.append("week_start is a weekday from 0 (Monday) to 6")
     if made.fiscal_year_start not in range(1, 13):
         faults.append("fiscal_year_start is a month from 1 to 12")
-    return faults
+    days = made.business_days
+    if not days or len(set(days)) < len(days) or not set(days) <= set(range(7)):
+        faults.append("business_days are different weekdays from 0 (Monday) to 6, at least one")
+    return faults + _region(made.region)
+
+
+def _region(region: str) -> list[str]:
+    try:
+        if region:
+            check_region(region)
+    except UnknownRegionError as error:
+        return [str(error)]
+    return []
 
 
 def _ids(**ids: str) -> list[str]:

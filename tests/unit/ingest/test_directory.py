@@ -63,6 +63,7 @@ def test_entries_of_text_and_of_json() -> None:
         ("person", "a", {"name": "Jo", "zone": "../../etc/passwd"}, "IANA"),
         ("person", "a", {"name": "J" * 400}, "longer than"),
         ("person", "a", {"name": "J\0"}, "NUL"),
+        ("person", "a", {"name": "J", "role": "rep\x1fteam:north"}, "control character"),
         (
             "person",
             "a",
@@ -73,6 +74,27 @@ def test_entries_of_text_and_of_json() -> None:
         ("organisation", "all", {"name": "Acme", "currency": "EURO"}, "ISO 4217"),
         ("organisation", "all", {"name": "Acme", "week_start": 7}, "week_start"),
         ("organisation", "all", {"name": "Acme", "fiscal_year_start": 0}, "fiscal_year_start"),
+        (
+            "organisation",
+            "all",
+            {"name": "Acme", "fiscal_pattern": "4-4-5"},
+            "fiscal_pattern is none of gregorian, 445, 454, 544",
+        ),
+        (
+            "organisation",
+            "all",
+            {"name": "Acme", "fiscal_year_end": "first"},
+            "fiscal_year_end is none of last, nearest",
+        ),
+        ("organisation", "all", {"name": "Acme", "business_days": []}, "at least one"),
+        ("organisation", "all", {"name": "Acme", "business_days": [0, 0]}, "different weekdays"),
+        ("organisation", "all", {"name": "Acme", "business_days": [7]}, "different weekdays"),
+        ("organisation", "all", {"name": "Acme", "business_days": "0 1"}, "Expected `array`"),
+        ("organisation", "all", {"name": "Acme", "region": "Bavaria"}, "US, US-CA or DE-BY"),
+        ("person", "a", {"name": "Jo", "region": "DE-XX"}, "expected DE, or with one of BB"),
+        ("holiday", "a", {"name": "Day", "day": "2026-07-31", "region": "UK"}, "no country code"),
+        ("holiday", "a", {"name": "Day"}, "missing required field `day`"),
+        ("holiday", "a", {"name": "Day", "day": "2026-02-30"}, "day"),
         ("team", "a", {"name": "T", "parent": "a"}, "own parent"),
         ("team", "a", {"name": "T", "parent": "a b"}, "parent is not an id"),
         ("owner", "a", {"source": "hub", "owner_id": "", "person": "p"}, "owner_id is empty"),
@@ -109,6 +131,19 @@ def test_territories_assignments_leaves_and_jobs() -> None:
     assert make("leave", text=True, person="p", **since).valid_from == date(2026, 1, 1)
     assert isinstance(make("leave", person="p", type="parental", **since), Leave)
     assert isinstance(make("role", person="p", role="lead", **since), Role)
+
+
+def test_calendars_and_holidays_of_text_and_of_json() -> None:
+    fields: dict[str, Any] = {"name": "Acme", "fiscal_pattern": "454", "region": "US"}
+    fields["fiscal_year_end"] = "nearest"
+    written = make("organisation", "all", **fields, business_days=[0, 1, 2, 5])
+
+    assert make("organisation", "all", text=True, **fields, business_days="0 1 2 5") == written
+    assert (written.calendar.pattern, written.calendar.year_end) == ("454", "nearest")
+    assert make("organisation", "all", name="Acme").business_days == (0, 1, 2, 3, 4)
+    day: dict[str, Any] = {"name": "Summer day", "day": "2026-07-31", "region": "DE-BY"}
+    assert make("holiday", text=True, **day, working="true") == make("holiday", **day, working=True)
+    assert make("person", name="Jo", region="DE-BY").region == "DE-BY"
 
 
 FIRST = date(2026, 1, 1)
