@@ -116,6 +116,31 @@ WAY_OF_AN_EVENT = (
         ),
     ),
     Row(
+        "Re-reads: what events don't say is asked of the CRM",
+        (
+            Panel(
+                "Re-reads waiting, by reason",
+                "Growing without end: the source has no API credentials, or its rate is too low.",
+                "short",
+                (Query("max by (reason) (pacesetter_ingest_rereads_waiting)", "{{reason}}"),),
+            ),
+            Panel(
+                "Oldest re-read",
+                "For how long the oldest has waited of those that could be asked for. Over an "
+                "hour: GET /v1/rereads has the CRM's words on it.",
+                "s",
+                (Query("max(pacesetter_ingest_rereads_oldest_seconds)", "oldest"),),
+            ),
+            Panel(
+                "Asked, by vendor and outcome",
+                "Failed steady: GET /v1/rereads says why. Limited steady: more is wanted than the "
+                "CRM lets us ask.",
+                "cps",
+                (rate("pacesetter_ingest_rereads_total", "vendor, outcome"),),
+            ),
+        ),
+    ),
+    Row(
         "Topics: what goes through Kafka",
         (
             Panel(
@@ -261,11 +286,12 @@ WAY_OF_AN_EVENT = (
             Panel(
                 "Halted",
                 "1: too many messages in a row could not be applied; nothing is consumed until a "
-                "restart with a fix.",
+                "restart with a fix. Sources without secrets: their CRMs get 503.",
                 "short",
                 (
                     Query("max by (service) (pacesetter_consumer_halted)", "{{service}}"),
                     Query("max(pacesetter_ingest_sources_stale)", "sources file unreadable"),
+                    Query("max(pacesetter_ingest_sources_unusable)", "sources without secrets"),
                 ),
             ),
             Panel(

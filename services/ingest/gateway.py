@@ -28,10 +28,11 @@ from kit.replica import Replica
 from schemas.base import valid_id
 from schemas.crm import SourceState, StoredSecret
 from services.ingest import telemetry
-from services.ingest.domain import mapping, values
+from services.ingest.domain import fields, mapping, values
+from services.ingest.domain.facts import BadEventError
 from services.ingest.domain.sealing import SEALED, Seal, SealError
 from services.ingest.domain.sources import CREDENTIALS, Source
-from services.ingest.domain.vendors import all_vendors
+from services.ingest.domain.vendors import Vendor, all_vendors
 from services.ingest.store import sources as store
 
 MAX_SOURCE_ID = 40  # characters, so that a record's id has room for the vendor's
@@ -40,6 +41,11 @@ _ENV_NAME = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)*")
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _FIELDS = {field.name: field for field in msgspec.structs.fields(Source)}
 _REQUIRED = {name for name, field in _FIELDS.items() if field.required}
+_DEFAULT = Source(id="", tenant="", vendor="")
+_OF_SOME: frozenset[str] = frozenset().union(
+    *(vendor.settings for vendor in all_vendors().values())
+)
+_CURRENCY = re.compile(r"[A-Z]{3}")
 
 log = structlog.get_logger(__name__)
 
@@ -261,6 +267,7 @@ def checked(entry: Any, resolve: Resolve) -> Source:
     source = Source(**found)
     if vendor.verify is not None and vendor.needs_secrets and not source.secrets:
         faults.append(f"{source.vendor} needs secrets")
+    faults += _unused(source, vendor)
     faults += vendor.problems(source)
     if source.mapping:
         faults += [f"mapping: {problem}" for problem in mapping.problems(source.mapping)]
@@ -298,10 +305,27 @@ def _odd(found: Mapping[str, Any]) -> list[str]:
         faults.append("tenant is not an id")
     if 0 < found.get("rate", 0) < MIN_RATE:
         faults.append(f"rate is 0 (not limited) or at least {MIN_RATE} requests per second")
+    if found.get("currency") and not _CURRENCY.fullmatch(found["currency"]):
+        faults.append(f"currency {found['currency']!r:.60} is not a code such as EUR")
+    for name, kind in found.get("types", {}).items():
+        try:
+            fields.record_type(kind)
+        except BadEventError as error:
+            faults.append(f"types: {name!r:.60}: {error}")
     if "vendor" in found and found["vendor"] not in all_vendors():
         known = ", ".join(sorted(all_vendors()))
         faults.append(f"vendor {found['vendor']!r:.60} is none of {known}")
     return faults
+
+
+def _unused(source: Source, vendor: Vendor) -> list[str]:
+    """Settings that only other vendors have: whoever made them expects something of them."""
+    known = ", ".join(sorted(vendor.settings))
+    return [
+        f"{name} has no effect for {vendor.name}, which has {known}"
+        for name in sorted(_OF_SOME - vendor.settings)
+        if getattr(source, name) != getattr(_DEFAULT, name)
+    ]
 
 
 def with_secrets(found: Mapping[str, Any], resolve: Resolve) -> dict[str, Any]:

@@ -12,7 +12,16 @@ from kit.consumer import Batch
 from kit.database import Transaction
 from kit.replica import Replica
 from schemas.base import State
-from schemas.crm import OPPORTUNITY, RECORD_TYPES, STAGE, Backfilled, Received, Record, SourceState
+from schemas.crm import (
+    OPPORTUNITY,
+    RECORD_TYPES,
+    STAGE,
+    Backfilled,
+    Discard,
+    Received,
+    Record,
+    SourceState,
+)
 from schemas.directory import Entry
 from services.ingest import telemetry
 from services.ingest.domain import canonical, merge, readers, stages, values
@@ -20,6 +29,7 @@ from services.ingest.domain.facts import Fact, Outcome, Unreadable
 from services.ingest.domain.sources import Source
 from services.ingest.domain.vendors import all_vendors
 from services.ingest.gateway import Sources
+from services.ingest.pacing import read_aside
 from services.ingest.store import events, quarantine, records, rereads
 from services.ingest.store.records import RecordKey
 
@@ -93,13 +103,14 @@ class Handlers:
         self._now_us = now_us
 
     async def apply(self, transaction: Transaction, batch: Batch) -> Iterable[State]:
-        """Take in requests, directory entries and sources; returns the records touched.
+        """Take in requests, entries, sources and discards; returns the records touched.
 
-        Entries and sources are not given out again: their topics are where they come from.
+        Only these are given out: the others come from their topics.
         """
         await self._replica.store(transaction, batch.of(Entry))
         await self._sources.replica.store(transaction, batch.of(SourceState))
         await self._sources.refresh(transaction)
+        await quarantine.discard(transaction, batch.of(Discard))
         requests = batch.of(Received)
         if not requests:
             return []
@@ -110,7 +121,10 @@ class Handlers:
             source = sources.get(named)
             if source is None:
                 source = sources[named] = self.source_of(received)
-            read.take(received, readers.read(received, source))
+            if isinstance(received, Backfilled):  # it may be large, and the door be open beside it
+                read.take(received, await read_aside(received, source))
+            else:
+                read.take(received, readers.read(received, source))
         _count(read.counts)
         put_aside = await quarantine.put_aside(transaction, read.unreadable)
         for vendor, count in Counter(put_aside).items():

@@ -26,6 +26,7 @@ from schemas.crm import Backfilled
 from services.ingest import telemetry
 from services.ingest.crms import CLIENTS
 from services.ingest.crms.base import Asking, Client
+from services.ingest.crms.grants import Grants
 from services.ingest.crms.transport import (
     Answer,
     CrmError,
@@ -34,10 +35,11 @@ from services.ingest.crms.transport import (
     Session,
     new_client,
 )
-from services.ingest.domain import answers, readers, values
+from services.ingest.domain import answers, values
 from services.ingest.domain.facts import Fact, Unreadable
 from services.ingest.domain.sources import Source
 from services.ingest.gateway import Sources
+from services.ingest.pacing import read_aside
 from services.ingest.store import rereads
 
 log = structlog.get_logger(__name__)
@@ -53,6 +55,7 @@ AT_ONCE = 8  # sources that one process asks side by side
 TURN_SECONDS = 60.0  # of a run with the same connections
 FIRST_RETRY_SECONDS = 10.0
 LAST_RETRY_SECONDS = 6 * 3600.0
+PARKED_SECONDS = 7 * 86_400.0  # then once more: it may have been shared with us, or made readable
 MAX_PAGES = 100  # of a type of which single records are wanted and that can only be read whole
 MAX_BODY_BYTES = 1536 * 1024  # in base64 2 MiB; larger answers are cut between records
 MAX_PROBLEM = 400
@@ -109,6 +112,7 @@ class Rereading:
         self._sources = sources
         self._clients = clients
         self._now_us = now_us
+        self._grants = Grants(database, sources.seal)
         self._sessions: dict[tuple[str, str], Session] = {}
 
     def jobs(self) -> list[Job]:
@@ -189,7 +193,9 @@ class Rereading:
         session = self._sessions.get(key)
         if session is None or (session.source.api, session.confined) != (source.api, confined):
             door = self._clients[source.vendor].door
-            session = Session(source, door, confined=confined, now_us=self._now_us)
+            session = Session(
+                source, door, confined=confined, places=self._grants.of, now_us=self._now_us
+            )
             self._sessions[key] = session
         return session
 
@@ -237,28 +243,40 @@ class Rereading:
                 await self._ask_for_records(turn, asking, [one.id for one in some])
 
     async def _ask_for_records(self, turn: _Turn, asking: Asking, ids: Sequence[str]) -> None:
-        """A batch; one that is refused is asked for in halves, so that one record fails alone."""
+        """A batch; one that is refused is asked for in halves, so that one record fails alone.
+
+        A CRM that knows some of them by other ids, because they were merged, says so only where
+        one is asked for alone.
+        """
         prefix = f"{turn.source.id}:"
         asking = _with_ids(asking, [number.removeprefix(prefix) for number in ids])
+        alone = asking.ids[0] if len(ids) == 1 else ""
         began, known, unreadable = self._now_us(), set[str](), False
         try:
             async for answer in turn.client.records(turn.session, asking):
-                published = await self._publish(turn.source, answer)
+                published = await self._publish(turn.source, answer, {answers.ASKED: alone})
                 known |= published.ids
                 unreadable |= published.unreadable
         except RefusedError as error:
             rest = [number for number in ids if number not in known]
             await self._settle(turn, asking.type, known.intersection(ids), began)
             if len(rest) <= 1 or not error.divisible:
-                await self._put_off(turn, [(asking.type, number) for number in rest], str(error))
+                keys = [(asking.type, number) for number in rest]
+                await self._put_off(turn, keys, str(error), refused=error.divisible)
                 return
             half = len(rest) // 2
             await self._ask_for_records(turn, asking, rest[:half])
             await self._ask_for_records(turn, asking, rest[half:])
             return
         await self._settle(turn, asking.type, known.intersection(ids), began)
-        missing = [(asking.type, number) for number in ids if number not in known]
-        await self._put_off(turn, missing, _UNREADABLE if unreadable else _MISSING)
+        missing = [number for number in ids if number not in known]
+        if not alone and known.difference(ids):
+            for number in missing:
+                await self._ask_for_records(turn, asking, [number])
+            return
+        problem = _UNREADABLE if unreadable else _MISSING
+        keys = [(asking.type, number) for number in missing]
+        await self._put_off(turn, keys, problem, refused=True)
 
     async def _ask_for_list(self, turn: _Turn, kind: str, ids: Sequence[str]) -> None:
         """Records of a type that can only be read whole."""
@@ -267,7 +285,7 @@ class Rereading:
             for _ in range(MAX_PAGES):
                 page = await turn.client.page(turn.session, turn.asking(kind), cursor)
                 for answer in page.answers:
-                    known |= (await self._publish(turn.source, answer)).ids
+                    known |= (await self._publish(turn.source, answer, {})).ids
                 cursor = page.cursor
                 if not cursor:
                     break
@@ -276,7 +294,7 @@ class Rereading:
             return
         await self._settle(turn, kind, known.intersection(ids), began)
         missing = [(kind, number) for number in ids if number not in known]
-        await self._put_off(turn, missing, _MISSING)
+        await self._put_off(turn, missing, _MISSING, refused=not cursor)
 
     async def _ask_for_page(self, turn: _Turn, wish: rereads.Leased) -> None:
         """The next page of a type; whoever comes next goes on from there."""
@@ -288,7 +306,8 @@ class Rereading:
             page = await turn.client.page(turn.session, asking, place.cursor)
             for number, answer in enumerate(page.answers, 1):
                 is_last = not page.cursor and number == len(page.answers)
-                await self._publish(source, answer, f"{kind} {since}" if is_last else "")
+                complete = f"{kind} {since}" if is_last else ""
+                await self._publish(source, answer, {answers.COMPLETE: complete})
         except RefusedError as error:
             if place.cursor:  # it may have expired: from the beginning, after a while
                 async with self._database.transaction() as transaction:
@@ -319,18 +338,29 @@ class Rereading:
             turn.open.pop(key, None)
 
     async def _put_off(
-        self, turn: _Turn, keys: Sequence[rereads.Pair], problem: str, seconds: float = 0.0
+        self,
+        turn: _Turn,
+        keys: Sequence[rereads.Pair],
+        problem: str,
+        seconds: float = 0.0,
+        *,
+        refused: bool = False,
     ) -> None:
-        """Ask for these later, each at a time of its own; `seconds`: the CRM has said when."""
+        """Ask for these later, each at a time of its own.
+
+        `seconds`: the CRM has said when. `refused`: it has answered, and not with these.
+        """
         if not keys:
             return
         now = values.aware(self._now_us())
+        last = rereads.PARKED_AFTER - 1
+        parked = [key for key in keys if refused and turn.open[key].refused >= last]
         until = [
             now
             + timedelta(
                 seconds=seconds + random.uniform(0, LOOK_SECONDS)  # noqa: S311  # jitter
                 if seconds
-                else backoff(turn.open[key].attempts)
+                else (PARKED_SECONDS if key in parked else backoff(turn.open[key].attempts))
             )
             for key in keys
         ]
@@ -343,28 +373,40 @@ class Rereading:
                 problem=problem.replace("\x00", "")[:MAX_PROBLEM],
                 until=until,
                 failed=not seconds,
+                refused=refused,
             )
+        _count(turn, "parked", sum(1 for key in parked if turn.open[key].refused == last))
         if not seconds:
             _count(turn, "failed", len(keys))
             log.warning("reread_failed", source=turn.source.id, count=len(keys), problem=problem)
         for key in keys:
             turn.open.pop(key, None)
 
-    async def _publish(self, source: Source, answer: Answer, complete: str = "") -> _Published:
-        """Put an answer onto its topic, and tell what is in it."""
-        whole = _received(source, answer, answer.body, {})
-        parts = [whole] if len(answer.body) <= MAX_BODY_BYTES else _cut(source, answer, whole)
-        if complete:
-            headers = {**parts[-1].headers, answers.COMPLETE: complete}
-            parts[-1] = msgspec.structs.replace(parts[-1], headers=headers)
+    async def _publish(
+        self, source: Source, answer: Answer, headers: Mapping[str, str]
+    ) -> _Published:
+        """Put an answer onto its topic, and tell which records are in it.
+
+        What it is said to be in headers is said once, in the last part of it.
+        """
+        whole = _received(source, answer, answer.body)
+        parts = [whole]
+        if len(answer.body) > MAX_BODY_BYTES:
+            parts = await asyncio.to_thread(_cut, source, answer, whole)
+        said = {name: value for name, value in headers.items() if value}
+        parts[-1] = msgspec.structs.replace(parts[-1], headers={**whole.headers, **said})
         try:
             await self._publisher.publish(parts)
         except MessageTooLargeError as error:
             words = f"a record in the answer is too large for a message: {error}"
             raise RefusedError(words, divisible=True) from error
-        outcomes = [outcome for part in parts for _, outcome in readers.read(part, source)]
+        outcomes = [outcome for part in parts for _, outcome in await read_aside(part, source)]
         return _Published(
-            frozenset(one.id for one in outcomes if isinstance(one, Fact) and one.id),
+            frozenset(
+                one.id
+                for one in outcomes
+                if isinstance(one, Fact) and one.id and one.op in rereads.ANSWERS
+            ),
             any(isinstance(one, Unreadable) for one in outcomes),
         )
 
@@ -375,9 +417,7 @@ def backoff(attempts: int) -> float:
     return seconds * random.uniform(0.5, 1.0)  # noqa: S311  # jitter
 
 
-def _received(
-    source: Source, answer: Answer, body: bytes, headers: Mapping[str, str]
-) -> Backfilled:
+def _received(source: Source, answer: Answer, body: bytes) -> Backfilled:
     return Backfilled(
         tenant=source.tenant,
         version=answer.asked_us,
@@ -387,7 +427,7 @@ def _received(
         received_at=values.aware(answer.asked_us),
         method=answer.method,
         url=answer.url,
-        headers={"content-type": "application/json", **headers},
+        headers={"content-type": "application/json"},
         body=body,
         auth=f"{source.vendor}{answers.SUFFIX}",
     )
@@ -407,7 +447,7 @@ def _cut(source: Source, answer: Answer, whole: Backfilled) -> list[Backfilled]:
             size = 0
         groups[-1].append(raw)
         size += len(raw) + 1
-    return [_received(source, answer, answers.join(whole, group), {}) for group in groups]
+    return [_received(source, answer, answers.join(whole, group)) for group in groups]
 
 
 def _with_ids(asking: Asking, ids: Sequence[str]) -> Asking:

@@ -93,11 +93,28 @@ class RereadRow(SQLModel, table=True):
     wanted_at: datetime = Field(sa_type=DateTime(timezone=True))
     wanted: int = Field(sa_type=BigInteger)
     attempts: int
+    refused: int  # in a row: answers that didn't have it
     next_at: datetime = Field(sa_type=DateTime(timezone=True))
     leased_until: datetime | None = Field(sa_type=DateTime(timezone=True))
     problem: str
     place: str  # how far the reading of a whole type has come
     vendor_type: str
+
+
+class GrantRow(SQLModel, table=True):
+    """What a CRM gave for a source's refresh token, sealed; `configured` tells which it began with.
+
+    The only table that can't be made again from topics: in its own schema it outlives a rebuild.
+    """
+
+    metadata: ClassVar[MetaData] = METADATA
+    __tablename__ = "crm_grant"
+    __table_args__ = {"schema": "credentials"}
+
+    tenant: str = Field(primary_key=True)
+    source: str = Field(primary_key=True)
+    configured: str
+    sealed: str
 
 
 class ReplicaRow(replica.ReplicaRow, table=True):

@@ -47,12 +47,14 @@ SOURCES_STALE = Gauge(
 SOURCES_UNUSABLE = Gauge(
     "pacesetter_ingest_sources_unusable",
     "Sources set by API whose secrets this process can't have, so that their CRMs get 503. GET "
-    "/v1/sources says why: a key is missing in INGEST_SECRETS_KEY, or a reference leads nowhere.",
+    "/v1/sources says why: a key is missing in INGEST_SECRETS_KEY, or a reference leads nowhere. "
+    "Any for minutes: see docs/runbooks/sources-unusable.md.",
 )
 REREADS = Counter(
     "pacesetter_ingest_rereads_total",
     "Records and types asked for at CRMs, by vendor and outcome: each is asked, then answered, "
-    "limited (the CRM's limit, asked again) or failed. Failed steady: GET /v1/rereads says why.",
+    "limited (the CRM's limit, asked again) or failed; parked, when the CRM doesn't have it after "
+    "many tries. Failed steady: GET /v1/rereads says why.",
     ["vendor", "outcome"],
 )
 REREADS_WAITING = Gauge(
@@ -63,6 +65,6 @@ REREADS_WAITING = Gauge(
 )
 REREADS_OLDEST_SECONDS = Gauge(
     "pacesetter_ingest_rereads_oldest_seconds",
-    "Since when the oldest waits of those that could be asked for. Over an hour: GET /v1/rereads "
-    "has the CRM's words on it.",
+    "For how long the oldest has waited of those that could be asked for. Over an hour: GET "
+    "/v1/rereads has the CRM's words on it. See docs/runbooks/rereads-waiting.md.",
 )

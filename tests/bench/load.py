@@ -33,11 +33,18 @@ async def send_all(host: str, port: int, requests: Sequence[bytes], *, connectio
 async def _one_connection(host: str, port: int, pending: "object") -> None:
     reader, writer = await asyncio.open_connection(host, port)
     for request in pending:  # type: ignore[attr-defined]  # an iterator shared by all connections
-        writer.write(request)
-        head = await reader.readuntil(b"\r\n\r\n")
-        if not head.startswith(b"HTTP/1.1 2"):
-            raise RefusedError(head.decode(errors="replace"))
-        length = int(head.lower().split(b"content-length:", 1)[1].split(b"\r\n", 1)[0])
-        await reader.readexactly(length)
+        await exchange(reader, writer, request)
     writer.close()
     await writer.wait_closed()
+
+
+async def exchange(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes
+) -> None:
+    """Send one request over an open connection and read its answer; raises RefusedError."""
+    writer.write(request)
+    head = await reader.readuntil(b"\r\n\r\n")
+    if not head.startswith(b"HTTP/1.1 2"):
+        raise RefusedError(head.decode(errors="replace"))
+    length = int(head.lower().split(b"content-length:", 1)[1].split(b"\r\n", 1)[0])
+    await reader.readexactly(length)

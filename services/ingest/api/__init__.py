@@ -1,7 +1,7 @@
 """HTTP routes of ingest.
 
 receive     what CRMs call; bytes in, an acknowledgement out
-sources     the CRMs that may send, their secrets and limits
+sources     the CRMs that may send, their secrets and limits (source_changes, vault)
 preview     what a request would become
 events      what happened to an event
 duplicates  which events came in more than once

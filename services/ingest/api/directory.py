@@ -4,8 +4,6 @@ Stored first, then published, then answered. Writing an entry as it already is c
 publishes it again, so that repeating a request heals one that failed half-way.
 """
 
-import csv
-import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
@@ -14,7 +12,7 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from kit import pages
+from kit import pages, spreadsheet
 from kit.auth import Principal
 from kit.database import Transaction
 from kit.http import Problem, json_response
@@ -58,7 +56,7 @@ def router(parts: Parts) -> APIRouter:
         principal: Principal = operator,
     ) -> Response:
         """Store the rows of a CSV file, columns `id` and the kind's fields, all or none."""
-        rows = list(_rows(await request.body()))
+        rows = list(spreadsheet.rows(await request.body()))
         keeper.check_count(len(rows))
         entries = _collect(principal.tenant, ((n, kind, row) for n, row in rows), text=True)
         stored = await keeper.keep(principal.tenant, entries)
@@ -244,16 +242,3 @@ def _collect(tenant: str, rows: Iterator[tuple[int, str, _Row]], *, text: bool) 
         detail = f"{len(faults)} entries are wrong and nothing was stored; see `errors`."
         raise Problem(422, "invalid-entries", detail, errors=faults[:MAX_FAULTS])
     return list(entries.values())
-
-
-def _rows(body: bytes) -> Iterator[tuple[int, _Row]]:
-    """The rows of a CSV file with their line numbers; an empty cell says nothing."""
-    try:
-        reader = csv.DictReader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True)
-        for row in reader:
-            if None in row or any(value is None for value in row.values()):
-                detail = f"Line {reader.line_num} has more or fewer cells than the header."
-                raise Problem(400, "malformed", detail)
-            yield reader.line_num, {name: value for name, value in row.items() if value != ""}
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise Problem(400, "malformed", f"The body is not CSV in UTF-8: {error}.") from error

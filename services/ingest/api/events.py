@@ -72,7 +72,7 @@ def router(parts: Parts) -> APIRouter:
         received = found[0].received
         shown = {
             "id": number,
-            "raw_ref": found[0].ref,
+            "message": found[0].ref,
             "received_at": received.received_at,
             "url": received.url,
             "headers": received.headers,
@@ -105,8 +105,8 @@ async def _found(
 
 def _page(found: Trace, limit: int, *, by_record: bool) -> dict[str, Any]:
     following = None
-    if len(found.events) == limit:
-        following = pages.cursor(_place(found.events[-1], by_record=by_record))
+    if len(found.items) == limit:
+        following = pages.cursor(_place(found.items[-1], by_record=by_record))
     shown: dict[str, Any] = msgspec.to_builtins(found)
     return shown | {"next": following}
 

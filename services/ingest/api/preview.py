@@ -37,7 +37,7 @@ def router(parts: Parts) -> APIRouter:
         """What this request, sent to the source's events, would become; nothing is stored."""
         source = parts.sources.get(number)
         if source is None or source.tenant != principal.tenant:
-            raise Problem(404, "unknown-source", "No source of this id is configured.")
+            raise Problem(404, "not-found", "No source of this id is configured.")
         now_us = parts.now_us()
         query = request.url.query
         arrival = Arrival(

@@ -10,6 +10,7 @@ from kit import pages
 from kit.auth import Principal
 from kit.http import Problem, json_response
 from kit.publisher import PublishError
+from schemas.crm import Discard
 from services.ingest.api.parts import (
     NO_NUL,
     Cursor,
@@ -33,7 +34,7 @@ Reason = Annotated[
     Query(max_length=500, pattern=NO_NUL, description="Only with these words in their reason."),
 ]
 Why = Annotated[
-    str, Query(min_length=1, max_length=500, pattern=NO_NUL, description="Why; it is logged.")
+    str, Query(min_length=1, max_length=500, pattern=NO_NUL, description="Why; it is kept.")
 ]
 _Place = tuple[str, PlaceNumber]
 ReplayLimit = Annotated[int, Query(ge=1, le=10_000, description="Items read in this call.")]
@@ -82,10 +83,21 @@ def router(parts: Parts) -> APIRouter:
 
     @api.delete("/{number}", status_code=204)
     async def discard(number: Name, reason: Why, principal: Principal = operator) -> Response:
-        """Give an item up; its bytes stay in the raw log, and a rebuild puts it aside again."""
+        """Give an item up, for good: however often its request is read again, it stays away."""
         found = await _find(parts, principal, number)
+        decision = Discard(
+            tenant=principal.tenant,
+            version=parts.now_us(),
+            received=found.received,
+            index=found.index,
+            source=found.source,
+            reason=reason,
+            by=principal.person or "",
+        )
         async with parts.database.transaction() as transaction:
-            await quarantine.release(transaction, [found])
+            await quarantine.discard(transaction, [decision])
+            # Before the commit: should that fail, we read the decision back from the topic.
+            await parts.publish([decision])
         log.warning(
             "quarantined_item_discarded",
             tenant=principal.tenant,
@@ -153,7 +165,7 @@ def _summary(item: Quarantined) -> dict[str, Any]:
         "id": item.id,
         "source": item.source,
         "vendor": item.vendor,
-        "received": item.received,
+        "request": item.received,
         "index": item.index,
         "received_at": item.received_at,
         "reason": item.reason,

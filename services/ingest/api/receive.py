@@ -118,7 +118,7 @@ class Door:
             problem = self._parts.sources.problem(name)
             if problem:
                 raise unavailable(self._settings, f"This source can't be used now: {problem}.")
-            raise Problem(404, "unknown-source", "No source of this id is configured.")
+            raise Problem(404, "not-found", "No source of this id is configured.")
         vendor = all_vendors()[source.vendor]
         query: bytes = scope["query_string"]
         arrival = Arrival(

@@ -90,7 +90,7 @@ def router(parts: Parts) -> APIRouter:
         wanted: Asked = await json_body(request, Asked)
         source = parts.sources.known(principal.tenant, wanted.source)
         if source is None:
-            raise Problem(404, "unknown-source", "No source of this id is configured.")
+            raise Problem(404, "not-found", "No source of this id is configured.")
         if source.vendor not in CLIENTS:
             known = ", ".join(sorted(CLIENTS))
             raise Problem(422, "not-asked", f"Only sources of {known} can be asked.")

@@ -1,6 +1,7 @@
 """The CRMs' own APIs, as far as re-reading needs them: one file per vendor.
 
 transport   credentials, rates, limits and errors, the same for all
+grants      where what a CRM gave for a refresh token is kept, for all processes
 base        what a client is asked, and what it gives
 hubspot, salesforce, pipedrive, close   what each is asked, and how its pages follow each other
 """

@@ -1,4 +1,7 @@
-"""HubSpot's CRM API v3: objects in batches with the history of what counts, pipelines, owners.
+"""HubSpot's CRM API: objects in batches with the history of what counts, pipelines, owners (v3).
+
+What deals are linked to is a question of its own (v4). Only the first page of a deal's links is
+read: it has more than are kept of a record.
 
 All of a type is found by its ids, a page at a time, and then read in batches: only a batch can name
 all properties, because a URL can't hold them.
@@ -10,6 +13,7 @@ from typing import ClassVar
 
 import msgspec
 
+from schemas.crm import OPPORTUNITY
 from services.ingest.crms.base import Asking, Page, resource
 from services.ingest.crms.transport import Answer, Door, RefusedError, Session
 from services.ingest.domain.vendors import hubspot
@@ -18,6 +22,7 @@ BATCH = 50  # with histories; 100 without
 KEPT_SECONDS = 3600.0
 _OWNERS = "/crm/v3/owners"
 _HISTORY = frozenset({"dealstage", "amount", "hubspot_owner_id"})
+_LINKED = {OPPORTUNITY: ("contact", "account")}  # what a type's objects are asked their links to
 
 
 class _Result(msgspec.Struct, frozen=True, rename="camel"):
@@ -59,8 +64,16 @@ class HubSpot:
     whole: ClassVar[frozenset[str]] = frozenset({"stage", "pipeline", "user"})
 
     async def records(self, session: Session, asking: Asking) -> AsyncIterator[Answer]:
-        """One batch; what HubSpot can't find is in the answer, as errors."""
+        """One batch; what HubSpot can't find is in the answer, as errors.
+
+        Links come first: when it has to be broken off, no object counts as read without them.
+        """
         named = _object_type(asking)
+        inputs = [{"id": number} for number in asking.ids]
+        for kind in _LINKED.get(asking.type, ()):
+            links = await self._links(session, named, hubspot.type_ids()[kind], inputs)
+            if links is not None:
+                yield links
         known = await self._properties(session, asking, named)
         yield await session.ask(
             "POST",
@@ -68,7 +81,7 @@ class HubSpot:
             json={
                 "properties": sorted(known - _HISTORY),
                 "propertiesWithHistory": sorted(known & _HISTORY),
-                "inputs": [{"id": number} for number in asking.ids],
+                "inputs": inputs,
             },
         )
 
@@ -88,6 +101,20 @@ class HubSpot:
             return Page((), listed.cursor)
         some = replace(asking, ids=ids)
         return Page(tuple([each async for each in self.records(session, some)]), listed.cursor)
+
+    async def _links(
+        self, session: Session, named: str, far: str, inputs: list[dict[str, str]]
+    ) -> Answer | None:
+        path = f"/crm/v4/associations/{named}/{far}/batch/read"
+        until, _ = session.kept.get(path, (0.0, None))
+        if session.now() < until:
+            return None
+        try:
+            return await session.ask("POST", path, json={"inputs": inputs})
+        except RefusedError as error:  # it takes a permission of its own
+            if not error.divisible:
+                session.kept[path] = (session.now() + KEPT_SECONDS, None)
+            return None
 
     async def _properties(self, session: Session, asking: Asking, named: str) -> set[str]:
         """Those that have a meaning, and the company's own: a read gives only what it names."""

@@ -1,8 +1,9 @@
 """One source's way to its CRM: credentials, rate, limits, and errors that say what to do.
 
-A token is got by client credentials or a refresh token, kept in memory, and got again once when the
-CRM answers 401; a refresh token that the CRM replaces is followed for as long as this process runs.
-Nothing secret is in an error, in a log or in an answer.
+A token is got by client credentials or a refresh token, and got again once when the CRM answers
+401. What a refresh token was good for is kept where every process finds it (`grants`), because many
+CRMs replace the refresh token each time and never take the former one again. Nothing secret is in
+an error, in a log or in an answer.
 
 Requests are spread by the source's rate, counted per process. When a CRM says that its limit is
 reached, it is left alone for as long as it says. Bodies are read up to a limit, redirects are not
@@ -16,7 +17,8 @@ import ipaddress
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -33,12 +35,14 @@ CONNECT_SECONDS = 10.0
 FIRST_PAUSE_SECONDS = 10.0  # where a CRM limits us and doesn't say for how long
 MAX_PAUSE_SECONDS = 3600.0
 TOKEN_SECONDS = 1800.0  # where it isn't said
+MAX_TOKEN_SECONDS = 86_400.0  # whatever is said: then it is got again
 EARLY_SECONDS = 60.0  # before its end a token isn't used any more
 MAX_REASON = 200  # characters of what the CRM says is wrong
 SEARCHED = 64 * 1024  # bytes of it, for secrets that it repeats
 UNAUTHORISED, FORBIDDEN, LIMITED, UNAVAILABLE = 401, 403, 429, 503
 SERVER_ERROR = 500
 _DIVISIBLE = frozenset({400, 404, 413, 414, 422})
+ATTEMPTS = 3  # of a question: with the token in hand, with another process's, with a new one
 LEAST_RATE = 0.02  # requests per second: whoever waits longer than that loses what it has leased
 _RESET = re.compile(r"\breset\s*=\s*(\d{1,9})")
 _REMAINING = re.compile(r"\bremaining\s*=\s*(\d{1,9})")
@@ -99,11 +103,37 @@ class Door:
     is_limit: Callable[[int, bytes], bool] = lambda status, _: status == LIMITED
 
 
-@dataclass(slots=True)
-class _Token:
-    value: str = field(repr=False)
-    until: float
-    url: str
+class Grant(msgspec.Struct, frozen=True):
+    """What a CRM has given: a token to ask with, and the refresh token that comes after."""
+
+    access_token: str
+    refresh_token: str
+    until_us: int
+    url: str = ""
+    number: int = 1  # more with every exchange, so that the newest is known
+
+    def __repr__(self) -> str:
+        """Without what is secret: it may get into a log."""
+        return f"Grant({self.number})"
+
+
+class Place:
+    """Where a source's grant lies; this one ends with the process."""
+
+    def __init__(self, grant: Grant | None = None) -> None:
+        self.grant = grant
+
+    async def keep(self, grant: Grant) -> None:
+        """Put a newer one there."""
+        self.grant = grant
+
+
+# The place of a source's grant, for one at a time among all who share it.
+Places = Callable[[Source], AbstractAsyncContextManager[Place]]
+
+
+def _nowhere(_source: Source) -> AbstractAsyncContextManager[Place]:
+    return nullcontext(Place())
 
 
 class Session:
@@ -115,6 +145,7 @@ class Session:
         door: Door,
         *,
         confined: bool = False,  # to the vendor's domains
+        places: Places = _nowhere,
         now_us: Micros = real_micros,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -127,8 +158,10 @@ class Session:
         self._door = door
         self._now_us = now_us
         self.now = now
-        self._token: _Token | None = None
-        self._refresh_token = source.api.refresh_token
+        self._places = places
+        self._grant: Grant | None = None
+        self._got = ""  # the access token that this session got last
+        self._refused = ""  # and the one that the CRM didn't take any more
         self._getting = asyncio.Lock()
         self._free_at = 0.0
         self._paused_until = 0.0
@@ -149,11 +182,11 @@ class Session:
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """Ask one question; raises a `CrmError` unless it is answered."""
-        for attempt in range(2):
-            token = await self._proof()
+        for attempt in range(ATTEMPTS):
+            grant = await self._proof()
             await self._turn()
             # With the path: what a CRM answers may be part of it, and must not name another host.
-            url = self._checked(self._base(token) + path, "api.url")
+            url = self._checked(self._base(grant) + path, "api.url")
             request = self._http().build_request(
                 method,
                 url,
@@ -163,14 +196,17 @@ class Session:
                     "accept": "application/json",
                     **({} if json is None else {"content-type": "application/json"}),
                     **(headers or {}),
-                    **dict([_header(self._api.token, token, self._door)]),
+                    **dict([_header(self._api.token, grant, self._door)]),
                 },
             )
             asked = self._now_us()
             status, given, body = await self._send(request)
-            if status == UNAUTHORISED and token is not None and not attempt:
-                self._forget(token)
-                continue
+            if status == UNAUTHORISED and grant is not None:
+                self._refused = grant.access_token
+                # One that another process got earlier may have ended as well; a new one is final.
+                is_new = attempt > 0 and grant.access_token == self._got
+                if not is_new and attempt < ATTEMPTS - 1:
+                    continue
             self._note(status, given, body)
             return Answer(method, str(request.url), body, asked)
         raise AssertionError
@@ -179,8 +215,8 @@ class Session:
         assert self.http is not None
         return self.http
 
-    def _base(self, token: _Token | None) -> str:
-        found = self._api.url or (token.url if token is not None else "") or self._door.url
+    def _base(self, grant: Grant | None) -> str:
+        found = self._api.url or (grant.url if grant is not None else "") or self._door.url
         if not found:
             raise UnavailableError("the source's api needs a url: each account has its own")
         return found.rstrip("/")
@@ -253,38 +289,61 @@ class Session:
     def _said(self, body: bytes) -> str:
         """The beginning of what the CRM says, without what is secret should it repeat it."""
         words = " ".join(body[:SEARCHED].decode(errors="replace").split())
-        secret = [self._api.token, self._api.client_secret, self._refresh_token]
-        secret += [self._token.value] if self._token is not None else []
+        secret = [self._api.token, self._api.client_secret, self._api.refresh_token]
+        if self._grant is not None:
+            secret += [self._grant.access_token, self._grant.refresh_token]
         for one in filter(None, secret):
             words = words.replace(one, "…")
         return "".join(char for char in words if char.isprintable())[:MAX_REASON]
 
-    async def _proof(self) -> _Token | None:
-        """The token to ask with; None where one is configured."""
+    async def _proof(self) -> Grant | None:
+        """What to ask with; None where a token is configured."""
         if self._api.token:
             return None
         async with self._getting:
-            if self._token is None or self.now() >= self._token.until:
-                self._token = await self._new_token()
-            return self._token
+            if not self._is_good(self._grant):
+                await self._turn()
+                if self._api.refresh_token:
+                    self._grant = await self._refreshed()
+                else:
+                    self._grant = await self._granted({"grant_type": "client_credentials"})
+            return self._grant
 
-    def _forget(self, token: _Token) -> None:
-        if self._token is token:
-            self._token = None
+    def _is_good(self, grant: Grant | None) -> bool:
+        return (
+            grant is not None
+            and grant.access_token != self._refused
+            and self._now_us() < grant.until_us
+        )
 
-    async def _new_token(self) -> _Token:
+    async def _refreshed(self) -> Grant:
+        """The newest grant: the one of whoever was faster, or else another.
+
+        A refresh token may be good only once, so that nobody else has it meanwhile.
+        """
+        async with self._places(self.source) as place:
+            known = [grant for grant in (place.grant, self._grant) if grant is not None]
+            newest = max(known, key=lambda grant: grant.number, default=None)
+            if newest is not None and self._is_good(newest):
+                return newest
+            self._grant = newest
+            token = self._api.refresh_token if newest is None else newest.refresh_token
+            form = {"grant_type": "refresh_token", "refresh_token": token}
+            number = 1 if newest is None else newest.number + 1
+            # Known here before it is kept there, which may fail.
+            self._grant = await self._granted(form, number)
+            await place.keep(self._grant)
+            return self._grant
+
+    async def _granted(self, form: Mapping[str, str], number: int = 1) -> Grant:
         api, door = self._api, self._door
         where = self._checked(api.token_url or door.oauth, "api.token_url")
-        form = {"grant_type": "client_credentials"}
-        if self._refresh_token:
-            form = {"grant_type": "refresh_token", "refresh_token": self._refresh_token}
         headers = {"accept": "application/json"}
         if door.client_by_basic:
             headers |= dict([basic(api.client_id, api.client_secret)])
         else:
-            form |= {"client_id": api.client_id, "client_secret": api.client_secret}
+            form = {**form, "client_id": api.client_id, "client_secret": api.client_secret}
         request = self._http().build_request("POST", where, data=form, headers=headers)
-        await self._turn()
         status, given, body = await self._send(request)
         if not is_success(status) and not door.is_limit(status, body):
             raise UnavailableError(
@@ -296,11 +355,17 @@ class Session:
             found = _decode_token(body)
         except msgspec.DecodeError as error:
             raise UnavailableError("no token: the answer has no access_token") from error
-        self._refresh_token = found.refresh_token or self._refresh_token
-        lasts = found.expires_in or TOKEN_SECONDS
+        self._got = found.access_token
+        lasts = min(found.expires_in or TOKEN_SECONDS, MAX_TOKEN_SECONDS)
         # One that lasts shorter than that is used for half of its time.
-        until = self.now() + max(lasts - EARLY_SECONDS, lasts / 2)
-        return _Token(found.access_token, until, getattr(found, door.address, "") or "")
+        seconds = max(lasts - EARLY_SECONDS, lasts / 2)
+        return Grant(
+            found.access_token,
+            found.refresh_token or form.get("refresh_token", ""),
+            self._now_us() + int(seconds * 1_000_000),
+            getattr(found, door.address, "") or "",
+            number,
+        )
 
 
 class _TokenAnswer(msgspec.Struct, frozen=True):
@@ -324,8 +389,8 @@ def basic(user: str, password: str) -> tuple[str, str]:
     return "Authorization", f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
 
 
-def _header(configured: str, token: _Token | None, door: Door) -> tuple[str, str]:
-    return door.token_header(configured) if token is None else _bearer(token.value)
+def _header(configured: str, grant: Grant | None, door: Door) -> tuple[str, str]:
+    return door.token_header(configured) if grant is None else _bearer(grant.access_token)
 
 
 def foreign(api: Api, door: Door) -> list[str]:

@@ -33,8 +33,8 @@ def record_type(value: object) -> str:
     if isinstance(value, str) and (value in RECORD_TYPES or _OWN_TYPE.fullmatch(value)):
         return value
     raise BadEventError(
-        f"{value!r:.60} is not a record type such as opportunity or call; types of your own are "
-        "called x_ and then small letters, digits and _"
+        f"{value!r:.60} is not a record type: these are {', '.join(sorted(RECORD_TYPES))}; types "
+        "of your own are called x_ and then small letters, digits and _"
     )
 
 
@@ -69,7 +69,27 @@ def whole(value: Any) -> int:
     return int(whole)
 
 
+_DEAL_TYPES: Mapping[str, str] = {
+    **dict.fromkeys(("new", "newbusiness", "new business", "new customer"), "new"),
+    **dict.fromkeys(("existing", "existingbusiness", "existing business"), "existing"),
+    **dict.fromkeys(("expansion", "existing customer - upgrade"), "expansion"),
+    "renewal": "renewal",
+}
+
+
+def deal_type(value: Any) -> str:
+    """Our word for what CRMs ship with; a company's own word as it is."""
+    found = values.text(value)
+    return _DEAL_TYPES.get(found.strip().lower(), found)
+
+
+def kind(value: Any) -> str:
+    """A company's name for a kind of activity, in small letters."""
+    return values.text(value).strip().lower()
+
+
 _STATUS = one_of("status", "open", "won", "lost")
+_QUOTE_STATUS = one_of("status", "draft", "sent", "accepted", "declined")
 _CONVERTERS: Mapping[str, Convert] = {
     "owner_id": values.text,
     "name": values.text,
@@ -90,7 +110,19 @@ _CONVERTERS: Mapping[str, Convert] = {
     "email": values.text,
     "active": values.flag,
     "rank": whole,
-    "probability": values.amount,
+    "probability": values.share,
+    "deal_type": deal_type,
+    "quantity": values.amount,
+    "discount": values.amount,
+    "cost": values.amount,
+    "shares": values.text,
+    "kind": kind,
+    "due_at": values.instant,
+    "completed_at": values.instant,
+    "first_response_at": values.instant,
+    "lead_source": values.text,
+    "sent_at": values.instant,
+    "accepted_at": values.instant,
 }
 NAMES = frozenset(_CONVERTERS) | {"status"}
 
@@ -98,7 +130,9 @@ NAMES = frozenset(_CONVERTERS) | {"status"}
 def converter(kind: str, name: str) -> Convert | None:
     """How a canonical field of a record type is read; None: there is no such field."""
     if name == "status":
-        return values.text if kind == "lead" else _STATUS
+        return {"lead": values.text, "quote": _QUOTE_STATUS}.get(kind, _STATUS)
+    if name == "probability" and kind == "stage":
+        return values.amount
     return _CONVERTERS.get(name)
 
 

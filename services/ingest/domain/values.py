@@ -24,8 +24,10 @@ MS_DIGITS = 3  # of a fraction of a second
 MAX_DIGITS = 16  # of an instant in µs
 MAX_CODE = 10
 MAX_DURATION_DIGITS = 5
+PERCENT = 100
 MAX_SHOWN = 60  # characters of a bad value in a reason
-MAX_AHEAD_US = 400 * 86_400_000_000  # a position further ahead would pin the field for years
+DAY_US = 86_400_000_000
+MAX_AHEAD_US = 400 * DAY_US  # a position further ahead would pin the field for years
 _NAME = re.compile(r"[A-Za-z0-9_.\-]{1,100}")
 _MICROS_PER = {10: 1_000_000, 13: 1_000, 16: 1}  # by number of digits: s, ms, µs
 _MICROS_OF = {"s": 1_000_000, "ms": 1_000, "us": 1}
@@ -90,11 +92,25 @@ def instant(value: object) -> str:
     return written(micros(value))
 
 
-def instant_or_noon(value: object) -> str:
-    """An instant; of a day without a time its noon, which is the same day in every zone."""
-    if isinstance(value, str) and _DAY.fullmatch(value.strip()):
-        value = f"{value.strip()}T12:00"
-    return instant(value)
+def noon(at: int) -> int:
+    """Noon of an instant's day in UTC, in µs: the same day in every zone that sells."""
+    return at - at % DAY_US + DAY_US // 2
+
+
+def instant_or_noon(value: object, unit: Unit = "auto") -> str:
+    """An instant as canonical text; of a day without a time its noon."""
+    at = micros(value, unit)
+    return written(noon(at) if isinstance(value, str) and _DAY.fullmatch(value.strip()) else at)
+
+
+def due(value: object) -> str:
+    """When something is overdue: at an instant, or when the day of one without a time is over.
+
+    That is noon of the next day, when it is over in all zones: nobody is late too early.
+    """
+    at = micros(value)
+    is_day = isinstance(value, str) and _DAY.fullmatch(value.strip())
+    return written(noon(at) + DAY_US if is_day else at)
 
 
 def position(value: object, received_us: int, unit: Unit = "auto") -> int:
@@ -144,6 +160,22 @@ def amount(value: object) -> str:
     ):
         raise BadEventError(f"amount {_shown(value)} is not an amount of money")
     return format(number, "f") if number else "0"
+
+
+def share(value: object) -> str:
+    """A share from 0 to 1, such as a probability, as plain decimal text."""
+    found = amount(value)
+    if not 0 <= Decimal(found) <= 1:
+        raise BadEventError(f"{_shown(value)} is not a share from 0 to 1")
+    return found
+
+
+def percent(value: object) -> str:
+    """The share that so many percent are."""
+    found = Decimal(amount(value))
+    if not 0 <= found <= PERCENT:
+        raise BadEventError(f"{_shown(value)} is not a percentage from 0 to 100")
+    return amount(found.scaleb(-2).normalize())
 
 
 def currency(value: object) -> str:

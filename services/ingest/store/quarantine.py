@@ -1,12 +1,17 @@
-"""Quarantine: what could not be read, with its bytes and the reason, until it can be."""
+"""Quarantine: what could not be read, with its bytes and the reason, until it can be.
+
+Or until it is given up. That is a state of its own, so that the item stays away however often its
+request is read again, and in whichever order the two come.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from kit.database import Transaction
-from schemas.crm import Received
+from kit.database import Transaction, columns
+from kit.replica import Replica
+from schemas.crm import Discard, Received
 from services.ingest.domain import readers
 from services.ingest.domain.facts import Unreadable
 
@@ -16,10 +21,15 @@ INSERT INTO quarantine
 SELECT * FROM unnest($1::text[], $2::text[], $3::int[], $4::text[], $5::text[],
                      $6::timestamptz[], $7::text[], $8::bytea[], $9::bytea[])
     AS new (t, r, i, s, v, a, e, w, q)
+WHERE NOT EXISTS (
+    SELECT FROM replica WHERE tenant = t AND topic = $10 AND key = t || '/' || r || '.' || i
+)
 ORDER BY t, r, i
 ON CONFLICT (tenant, received, index) DO NOTHING
 RETURNING vendor
 """
+
+_DISCARDS: Replica[Discard] = Replica(Discard)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +55,10 @@ class Quarantined:
 async def put_aside(
     transaction: Transaction, items: Sequence[tuple[Received, int, Unreadable]]
 ) -> list[str]:
-    """Quarantine what isn't there yet; returns the vendor of each item that is new."""
+    """Quarantine what is neither there nor given up; returns the vendors of what is new."""
     if not items:
         return []
+    await _DISCARDS.share(transaction, {received.tenant for received, _, _ in items})
     rows = await transaction.driver.fetch(
         _QUARANTINE,
         [received.tenant for received, _, _ in items],
@@ -59,6 +70,7 @@ async def put_aside(
         [item.reason for _, _, item in items],
         [item.raw for _, _, item in items],
         [readers.alone(received, item.raw).encode() for received, _, item in items],
+        Discard.topic,
     )
     return [row[0] for row in rows]
 
@@ -172,12 +184,20 @@ async def explain(transaction: Transaction, items: Sequence[tuple[Quarantined, s
 
 async def release(transaction: Transaction, items: Sequence[Quarantined]) -> None:
     """Remove items that have been read after all."""
-    await transaction.driver.execute(
-        """
-        DELETE FROM quarantine AS q USING unnest($1::text[], $2::text[], $3::int[]) AS old (t, r, i)
-        WHERE (q.tenant, q.received, q.index) = (old.t, old.r, old.i)
-        """,
-        [item.tenant for item in items],
-        [item.received for item in items],
-        [item.index for item in items],
-    )
+    await _remove(transaction, [(item.tenant, item.received, item.index) for item in items])
+
+
+async def discard(transaction: Transaction, decisions: Sequence[Discard]) -> None:
+    """Give items up, those too that have not come yet: their bytes go, the decisions stay."""
+    await _DISCARDS.store(transaction, decisions)
+    await _remove(transaction, [(one.tenant, one.received, one.index) for one in decisions])
+
+
+async def _remove(transaction: Transaction, places: Sequence[tuple[str, str, int]]) -> None:
+    if places:
+        await transaction.driver.execute(
+            "DELETE FROM quarantine AS q"
+            " USING unnest($1::text[], $2::text[], $3::int[]) AS old (t, r, i)"
+            " WHERE (q.tenant, q.received, q.index) = (old.t, old.r, old.i)",
+            *columns(places, 3),
+        )

@@ -1,8 +1,10 @@
 """What is to be asked of the CRMs: one row per record, or per type where everything may be stale.
 
 A wish is a row until an answer that was asked for after it has been read and published. Without
-credentials it waits, visible. Several processes share the work: who takes wishes leases them, and
-whoever dies leaves them to the others when the lease ends.
+credentials it waits, visible. What the CRM has nothing of, however often it was asked, is parked:
+asked for once a week, until an event speaks of it again or somebody wants it. Several processes
+share the work: who takes wishes leases them, and whoever dies leaves them to the others when the
+lease ends.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,6 +15,10 @@ import msgspec
 from kit.database import Transaction, columns
 
 MANUAL, METADATA = "manual", "metadata"  # reasons of our own, beside those of events
+# Answers in a row without a record until it is parked: half a day, with the waits in between. A
+# CRM's own copies have long agreed by then, and whoever may share a record has had a working day.
+PARKED_AFTER = 12
+ANSWERS = ("snapshot", "deleted", "merged")  # operations of facts that answer a wish for a record
 
 _WANT = """
 INSERT INTO reread
@@ -23,6 +29,11 @@ FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text
 ORDER BY t, s, k, i
 ON CONFLICT (tenant, source, type, id) DO UPDATE
 SET reason = excluded.reason, wanted = greatest(reread.wanted, excluded.wanted),
+    next_at = CASE WHEN reread.refused >= $11 AND excluded.wanted > reread.wanted
+        THEN excluded.next_at ELSE reread.next_at END,
+    refused = CASE WHEN excluded.wanted > reread.wanted THEN 0 ELSE reread.refused END,
+    attempts = CASE WHEN reread.refused >= $11 AND excluded.wanted > reread.wanted
+        THEN 0 ELSE reread.attempts END,
     vendor_type = coalesce(nullif(excluded.vendor_type, ''), reread.vendor_type),
     fields = CASE WHEN reread.fields = '{}' OR excluded.fields = '{}' THEN '{}'
         ELSE (SELECT array_agg(DISTINCT f ORDER BY f) FROM unnest(reread.fields || excluded.fields)
@@ -31,15 +42,15 @@ SET reason = excluded.reason, wanted = greatest(reread.wanted, excluded.wanted),
 _IS_DUE = "next_at <= $3 AND (leased_until IS NULL OR leased_until <= $3)"
 # An answer that is in the log of events already, as after a rebuild: of a record any that came in
 # since, of a type one that says that all of it has been read, by questions asked since.
-_ANSWERED = """
+_ANSWERED = f"""
 EXISTS (
     SELECT 1 FROM event e
     WHERE e.tenant = r.tenant AND e.id = r.id AND e.type = r.type AND e.source = r.source
-        AND e.op IN ('snapshot', 'deleted')
+        AND e.op IN {ANSWERS}
         AND CASE WHEN r.id = '' THEN e.at >= r.wanted
             ELSE e.received COLLATE "C" >= lpad(to_hex(r.wanted), 14, '0') END
 )
-"""
+"""  # noqa: S608  # constants
 _NAMED = """
 unnest($3::text[], $4::text[]) AS named (k, i)
 WHERE r.tenant = $1 AND r.source = $2 AND r.type = named.k AND r.id = named.i
@@ -67,6 +78,7 @@ class Leased(msgspec.Struct, frozen=True):
     fields: tuple[str, ...]
     vendor_type: str
     attempts: int
+    refused: int
     place: str
 
 
@@ -110,7 +122,7 @@ async def want(
         (w.tenant, w.source, w.type, w.id, w.reason, ",".join(w.fields), w.wanted, w.vendor_type)
         for w in newest.values()
     ]
-    await transaction.driver.execute(_WANT, *columns(rows, 8), now, now + delay)
+    await transaction.driver.execute(_WANT, *columns(rows, 8), now, now + delay, PARKED_AFTER)
 
 
 async def hasten(
@@ -118,7 +130,7 @@ async def hasten(
 ) -> None:
     """Ask for this one now, whatever has been in the way."""
     await transaction.driver.execute(
-        "UPDATE reread SET next_at = $5, attempts = 0"
+        "UPDATE reread SET next_at = $5, attempts = 0, refused = 0"
         " WHERE (tenant, source, type, id) = ($1, $2, $3, $4)",
         *(tenant, source, kind, number, now),
     )
@@ -174,7 +186,7 @@ async def lease(
     await remove(transaction, tenant, source, [(row[0], row[1]) for row in taken if row[2]])
     rows = await transaction.driver.fetch(
         f"UPDATE reread AS r SET leased_until = $5 FROM {_NAMED}"  # noqa: S608  # constants
-        " RETURNING r.type, r.id, r.fields, r.vendor_type, r.attempts, r.place",
+        " RETURNING r.type, r.id, r.fields, r.vendor_type, r.attempts, r.refused, r.place",
         *(tenant, source, *columns([(row[0], row[1]) for row in taken if not row[2]], 2), until),
     )
     return [Leased(row[0], row[1], tuple(row[2]), *row[3:]) for row in rows]
@@ -195,8 +207,8 @@ async def answered(
         *(tenant, source, *columns(keys, 2), asked),
     )
     await transaction.driver.execute(
-        "UPDATE reread AS r SET leased_until = NULL, attempts = 0, problem = '', place = '',"  # noqa: S608
-        f" next_at = $5 FROM {_NAMED}",
+        "UPDATE reread AS r SET leased_until = NULL, attempts = 0, refused = 0, problem = '',"  # noqa: S608
+        f" place = '', next_at = $5 FROM {_NAMED}",
         *(tenant, source, *columns(keys, 2), again),
     )
 
@@ -210,17 +222,22 @@ async def put_off(
     problem: str,
     until: Sequence[datetime],
     failed: bool,
+    refused: bool,
 ) -> None:
-    """Let wishes wait, each until its instant, with what was in the way; `failed`: it counts."""
+    """Let wishes wait, each until its instant, with what was in the way.
+
+    `failed`: the next wait will be longer. `refused`: the CRM has answered, and not with these.
+    """
     rows = [(*key, instant) for key, instant in zip(keys, until, strict=True)]
     await transaction.driver.execute(
         """
         UPDATE reread AS r
-        SET leased_until = NULL, problem = $6, next_at = named.u, attempts = r.attempts + $7
+        SET leased_until = NULL, problem = $6, next_at = named.u, attempts = r.attempts + $7,
+            refused = r.refused + $8
         FROM unnest($3::text[], $4::text[], $5::timestamptz[]) AS named (k, i, u)
         WHERE r.tenant = $1 AND r.source = $2 AND r.type = named.k AND r.id = named.i
         """,
-        *(tenant, source, *columns(rows, 3), problem, int(failed)),
+        *(tenant, source, *columns(rows, 3), problem, int(failed), int(refused)),
     )
 
 
@@ -229,8 +246,8 @@ async def go_on(
 ) -> None:
     """Remember how far the reading of a type has come, for whoever goes on."""
     await transaction.driver.execute(
-        "UPDATE reread SET leased_until = NULL, attempts = 0, problem = '', place = $4,"
-        " next_at = $5 WHERE tenant = $1 AND source = $2 AND type = $3 AND id = ''",
+        "UPDATE reread SET leased_until = NULL, attempts = 0, refused = 0, problem = '',"
+        " place = $4, next_at = $5 WHERE tenant = $1 AND source = $2 AND type = $3 AND id = ''",
         *(tenant, source, kind, place, now),
     )
 
@@ -244,9 +261,10 @@ async def remove(transaction: Transaction, tenant: str, source: str, keys: Seque
     return len(rows)
 
 
-_STATE = """
-CASE WHEN NOT source = ANY ($2::text[]) THEN 'no-credentials'
-    WHEN leased_until > $3 THEN 'asking' WHEN problem <> '' THEN 'failing' ELSE 'waiting' END
+_STATE = f"""
+CASE WHEN NOT source = ANY ($2::text[]) THEN 'no-credentials' WHEN leased_until > $3 THEN 'asking'
+    WHEN refused >= {PARKED_AFTER} THEN 'parked' WHEN problem <> '' THEN 'failing'
+    ELSE 'waiting' END
 """
 
 
@@ -289,14 +307,18 @@ async def page(
 async def by_reason(
     transaction: Transaction, sources: Sequence[Pair]
 ) -> list[tuple[str, int, datetime | None]]:
-    """How many wait for each reason, and since when the oldest that could be asked for."""
+    """How many wait for each reason, and since when the oldest that could be asked for.
+
+    What is parked waits too, but for nothing that would come by itself.
+    """
     rows = await transaction.driver.fetch(
         """
-        SELECT r.reason, count(*), min(r.wanted_at) FILTER (WHERE a.t IS NOT NULL)
+        SELECT r.reason, count(*), min(r.wanted_at) FILTER (WHERE a.t IS NOT NULL AND refused < $3)
         FROM reread r LEFT JOIN unnest($1::text[], $2::text[]) AS a (t, s)
             ON (a.t, a.s) = (r.tenant, r.source)
         GROUP BY r.reason
         """,
         *columns(sources, 2),
+        PARKED_AFTER,
     )
     return [(row[0], row[1], row[2]) for row in rows]

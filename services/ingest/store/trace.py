@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from kit.database import Transaction, columns
+from schemas.crm import Discard
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,20 @@ async def put_aside(
         limit,
     )
     return [PutAside(*row) for row in rows]
+
+
+async def discarded(
+    transaction: Transaction, tenant: str, received: str, *, limit: int
+) -> list[Discard]:
+    """What of a request was given up, in its order."""
+    rows = await transaction.driver.fetch(
+        "SELECT body FROM replica WHERE tenant = $1 AND topic = $2 AND starts_with(key, $3)",
+        tenant,
+        Discard.topic,
+        f"{tenant}/{received}.",
+    )
+    found = [Discard.decode(row["body"]) for row in rows]
+    return sorted(found, key=lambda one: one.index)[:limit]
 
 
 async def wanted(

@@ -17,7 +17,7 @@ from kit.consumer import Batch
 from kit.database import Database
 from kit.replica import Replica
 from schemas.base import State
-from schemas.crm import Received, Record
+from schemas.crm import Discard, Received, Record
 from schemas.directory import Entry, Person
 from services.ingest import tables
 from services.ingest.app import MIGRATIONS
@@ -84,6 +84,12 @@ async def ingest_store(new_database: Any, tmp_path: Path) -> AsyncIterator[Store
         yield found
 
 
+def given_up(request: str, index: int) -> Discard:
+    return Discard(
+        tenant=TENANT, version=1, received=request, index=index, source="hub", reason="test"
+    )
+
+
 def history() -> list[State]:
     """A little of everything, of few records, with ties and contradictions."""
     numbers = itertools.count(1)
@@ -120,6 +126,7 @@ def history() -> list[State]:
         request(PIPE, {"nonsense": True}),
         request(APP, cloud(status="won", amount="7", currency="EUR"), STRUCTURED),
         request(APP, cloud(number="e-2", status="lost"), STRUCTURED),
+        given_up("r004", 1),
         Person(tenant=TENANT, version=1, id="p", name="Old"),
         Person(tenant=TENANT, version=2, id="p", name="New"),
     ]
@@ -207,6 +214,34 @@ async def test_a_request_read_again_is_quarantined_once(ingest_store: Store) -> 
     async with ingest_store.database.transaction() as transaction:
         items = await quarantine.quarantined(transaction, TENANT, limit=10)
     assert [item.index for item in items] == [0, 1]
+
+
+async def put_aside(ingest_store: Store) -> list[int]:
+    async with ingest_store.database.transaction() as transaction:
+        items = await quarantine.quarantined(transaction, TENANT, limit=100)
+    return [item.index for item in items]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0), (0, 1, 0), (1, 0, 1, 0)])
+async def test_an_item_that_is_given_up_stays_away(
+    ingest_store: Store, order: tuple[int, ...]
+) -> None:
+    bad = received(HUB, [changed("amount", "x", 1), changed("amount", "y", 1)], number="r1")
+    states = bad, given_up("r1", 1)
+
+    for one in order:
+        await ingest_store.apply(states[one])
+
+    assert await put_aside(ingest_store) == [0]
+
+
+async def test_an_item_that_is_given_up_while_it_comes_in_stays_away(ingest_store: Store) -> None:
+    for n in range(30):
+        bad = received(HUB, [changed("amount", "x", 1)], number=f"r{n}")
+        decision = given_up(bad.id, 0)
+        await asyncio.gather(*map(ingest_store.apply, (bad, decision, bad)))
+
+    assert await put_aside(ingest_store) == []
 
 
 async def test_tenants_do_not_meet(ingest_store: Store) -> None:
@@ -322,9 +357,11 @@ def _fields(received: Received) -> dict[str, Any]:
 
 async def test_tables_and_migrations_agree(ingest_store: Store) -> None:
     def differences(connection: Connection) -> list[Any]:
-        context = MigrationContext.configure(
-            connection, opts={"include_name": lambda name, *_: name != "alembic_version"}
-        )
+        options = {
+            "include_schemas": True,
+            "include_name": lambda name, *_: name != "alembic_version",
+        }
+        context = MigrationContext.configure(connection, opts=options)
         return list(compare_metadata(context, tables.METADATA))
 
     async with ingest_store.database.engine.connect() as connection:

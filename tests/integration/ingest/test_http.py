@@ -40,7 +40,7 @@ async def test_what_is_refused_and_why(ingest: Ingest) -> None:
         assert words in answer.text
 
     # Whose it is.
-    await problem(await post("/v1/sources/nobody/events", json=[]), 404, "unknown-source")
+    await problem(await post("/v1/sources/nobody/events", json=[]), 404, "not-found")
     await problem(await send_hub(ingest, [], **{"x-hubspot-signature-v3": "x"}), 401, "PUBLIC_URL")
     await problem(await post("/v1/sources/hub/events", json=[]), 401, "Signature-v3")
     stale = {"x-hubspot-request-timestamp": str(int(time.time() * 1000) - 400_000)}
@@ -353,11 +353,13 @@ async def test_a_rebuilt_store_is_the_same(ingest_settings: Any) -> None:
     async with running(settings, key) as ingest:
         events = [changed("amount", str(n), n, event=n, object_id=n % 5) for n in range(40)]
         await send_hub(ingest, events)
-        await send_hub(ingest, [changed("amount", "x", 1)])
+        await send_hub(ingest, [changed("amount", "x", 1), changed("amount", "y", 1)])
         await ingest.client.put("/v1/directory/person/jo", json={"name": "Jo"}, headers=OPS)
-        await ingest.eventually(
-            "/v1/quarantine", lambda answer: len(answer.json()["items"]) == 1, headers=OPS
+        found = await ingest.eventually(
+            "/v1/quarantine", lambda answer: len(answer.json()["items"]) == 2, headers=OPS
         )
+        discard = f"/v1/quarantine/{found.json()['items'][0]['id']}?reason=test"
+        assert (await ingest.client.delete(discard, headers=OPS)).status_code == 204
         await ingest.eventually(
             "/v1/records/opportunity/hub:4", lambda answer: answer.status_code == 200, headers=OPS
         )
@@ -365,3 +367,23 @@ async def test_a_rebuilt_store_is_the_same(ingest_settings: Any) -> None:
     await asyncio.sleep(0)
 
     assert await rebuild(create_app(settings).state.service) == before
+    async with running(settings, key) as ingest:
+        (left,) = (await ingest.client.get("/v1/quarantine", headers=OPS)).json()["items"]
+        assert "'y'" in left["reason"]  # what was given up has not come back
+
+
+async def test_what_can_not_be_published_is_not_given_up(ingest: Ingest) -> None:
+    await send_hub(ingest, [changed("amount", "x", 1)])
+    found = await ingest.eventually(
+        "/v1/quarantine", lambda answer: len(answer.json()["items"]) == 1, headers=OPS
+    )
+    discard = f"/v1/quarantine/{found.json()['items'][0]['id']}?reason=test"
+    publisher = ingest.service.publisher
+    publisher._producer, working = None, publisher._producer
+    try:
+        assert (await ingest.client.delete(discard, headers=OPS)).status_code == 503
+    finally:
+        publisher._producer = working
+
+    assert (await ingest.client.get("/v1/quarantine", headers=OPS)).json() == found.json()
+    assert (await ingest.client.delete(discard, headers=OPS)).status_code == 204

@@ -16,6 +16,7 @@ from schemas.crm import Record
 from services.__main__ import cli
 from services.ingest import app, tracing
 from services.ingest.store import events
+from services.ingest.tracing import messages
 from tests.integration.ingest.conftest import Ingest
 from tests.integration.ingest.test_from_webhook_to_record import send_hub, send_pipe
 from tests.support import TENANT, bearer
@@ -70,18 +71,18 @@ async def test_a_request_with_something_of_everything(ingest: Ingest) -> None:
     about = found["request"]
     assert about["id"] == number
     assert about["state"] == "read"
-    assert about["raw_ref"].startswith("crm.received.v1/")
+    assert about["message"].startswith("crm.received.v1/")
     received = datetime.fromisoformat(about["received_at"])
     assert abs(datetime.now(UTC) - received) < timedelta(minutes=1)
     assert [one["id"] for one in about["quarantined"]] == [f"{number}.1"]
     assert "many" in about["quarantined"][0]["reason"]
     assert [one["id"] for one in about["ignored"]] == [f"{number}.2"]
-    assert [(one["index"], one["record"], one["op"]) for one in found["events"]] == [
+    assert [(one["index"], one["record"], one["op"]) for one in found["items"]] == [
         (0, "hub:1", "updated"),
         (3, "hub:2", "updated"),
     ]
-    assert found["events"][0]["vendor_event"] == "1"
-    assert found["events"][0]["duplicates"] == []
+    assert found["items"][0]["vendor_event"] == "1"
+    assert found["items"][0]["duplicates"] == []
     first, second = found["records"]
     assert (first["type"], first["id"]) == ("opportunity", "hub:1")
     record = (await get(ingest, "/v1/records/opportunity/hub:1")).json()
@@ -118,12 +119,12 @@ async def test_a_message_that_is_not_found_is_unknown(
 ) -> None:
     number = (await send_hub(ingest, [changed("amount", "5", 1, object_id=1)])).json()["id"]
     await traced(ingest, request=number)
-    monkeypatch.setattr(tracing, "MAX_SCANNED", 0)
+    monkeypatch.setattr(messages, "MAX_SCANNED", 0)
 
     found = await traced(ingest, request=number)
 
     assert found["request"]["state"] == "read"  # the tables say so
-    assert found["request"]["raw_ref"] is None
+    assert found["request"]["message"] is None
     assert found["records"][0]["message"] is None
     assert set(found["records"][0]["applied"].values()) == {"unknown"}
 
@@ -139,13 +140,13 @@ async def test_a_vendors_event_each_time_that_it_came(ingest: Ingest) -> None:
     found = await traced(ingest, vendor_event="7")
 
     ids = [f"{number}.0" for number in numbers]
-    assert [event["id"] for event in found["events"]] == ids
-    assert len({event["event_uid"] for event in found["events"]}) == 1
-    assert found["events"][0]["duplicates"] == [
+    assert [event["id"] for event in found["items"]] == ids
+    assert len({event["event_uid"] for event in found["items"]}) == 1
+    assert found["items"][0]["duplicates"] == [
         {"id": ids[1], "kind": "natural"},
         {"id": ids[2], "kind": "synthetic"},
     ]
-    assert {one["kind"] for one in found["events"][2]["duplicates"]} == {"synthetic"}
+    assert {one["kind"] for one in found["items"][2]["duplicates"]} == {"synthetic"}
 
     counted = (await get(ingest, "/v1/duplicates")).json()
     assert counted["sources"] == [
@@ -200,7 +201,7 @@ async def test_the_history_of_a_record_has_that_of_those_merged_into_it(ingest: 
     cursor: str | None = ""
     while cursor is not None:
         page = await traced(ingest, record="opportunity/hub:1", limit="2", cursor=cursor)
-        found += [(event["record"], event["vendor_event"]) for event in page["events"]]
+        found += [(event["record"], event["vendor_event"]) for event in page["items"]]
         cursor = page["next"]
 
     assert sorted(found[:2]) == [("hub:1", "4"), ("hub:2", "4")]
@@ -239,9 +240,11 @@ async def test_an_item_is_shown_as_it_came_and_is_read_today(ingest: Ingest) -> 
 
     assert json.loads(found["body"]) == body
     assert found["headers"]["user-agent"] == "crm"
+    assert found["message"].startswith("crm.received.v1/")
     (event,) = found["events"]
     assert event["fields"]["amount"]["value"] == "5"
     assert event["source"]["id"] == "hub"
+    assert event["source"]["raw_ref"] == f"crm.received.v1/acme/hub/{number}"
     (bad,) = (await get(ingest, f"/v1/events/{number}.1")).json()["events"]
     assert "unreadable" in bad
     assert (await get(ingest, f"/v1/events/{number}.2")).status_code == 404
@@ -341,5 +344,9 @@ async def test_quarantine_is_filtered_counted_and_given_up(ingest: Ingest) -> No
     assert (await ingest.client.delete(f"{discard}?reason=test", headers=OPS)).status_code == 204
     assert (await ingest.client.delete(f"{discard}?reason=test", headers=OPS)).status_code == 404
     assert await ids(source="hub") == [".1", ".2"]
+    about = (await traced(ingest, request=number))["request"]
+    assert [one["id"] for one in about["quarantined"]] == [f"{number}.1", f"{number}.2"]
+    (given_up,) = about["discarded"]
+    assert (given_up["id"], given_up["reason"]) == (f"{number}.0", "test")
     replayed = await ingest.client.post("/v1/quarantine/replay?reason=few", headers=OPS)
     assert replayed.json() == {"replayed": 0, "still": 1, "next": None}

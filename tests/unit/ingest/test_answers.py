@@ -149,6 +149,72 @@ def test_hubspot_says_what_it_cannot_find() -> None:
     assert ignored == Ignored("answer.error")
 
 
+def test_the_survivor_in_place_of_what_was_asked_for_says_that_it_was_merged() -> None:
+    asked = {answers.ASKED: "400"}
+    survivor, away = read(HUB, {"results": [hub_deal()]}, **asked)
+
+    assert (survivor.id, survivor.op, away.id, away.op) == (
+        *("hub:512", "snapshot"),
+        *("hub:400", "merged"),
+    )
+    assert merge.survivor(away.fields) == "hub:512"
+    assert texts(survivor, "name", "status") == ["Big", "won"]
+    assert (survivor.reread, away.reread) == (None, None)
+    # And under the id that was asked for it is only itself.
+    (same,) = read(HUB, {"results": [hub_deal()]}, **{answers.ASKED: "512"})
+    assert same.fields == read(HUB, {"results": [hub_deal()]})[0].fields
+    # What was merged into a deal that is gone by now is gone as well, and so is the deal.
+    gone = hub_deal(archived=True, archivedAt="2026-01-14T00:00:00Z")
+    survivor, away = read(HUB, {"results": [gone]}, **asked)
+    assert [merge.of([fact]).deleted for fact in (survivor, away)] == [True, True]
+
+
+HUB_LINKS = "https://api.hubapi.com/crm/v4/associations/0-3/0-2/batch/read"
+
+
+def test_hubspot_links_are_as_old_as_the_question() -> None:
+    usual = {"category": "HUBSPOT_DEFINED", "typeId": 341, "label": None}
+    primary = {"category": "HUBSPOT_DEFINED", "typeId": 5, "label": "Primary"}
+    none = {
+        "status": "error",
+        "category": "OBJECT_NOT_FOUND",
+        "subCategory": "crm.associations.NO_ASSOCIATIONS_FOUND",
+        "message": "No company is associated with deal 513.",
+        "context": {
+            "fromObjectId": ["513"],
+            "fromObjectType": ["deal"],
+            "toObjectType": ["company"],
+        },
+    }
+    results = [
+        {
+            "from": {"id": "512"},
+            "to": [
+                {"toObjectId": 60, "associationTypes": [primary, usual]},
+                {"toObjectId": "61", "associationTypes": [usual]},
+            ],
+            "paging": {"next": {"after": "x", "link": "y"}},
+        },
+        {"from": {"id": "514"}, "to": []},
+    ]
+    body = {"status": "COMPLETE", "results": results, "numErrors": 1, "errors": [none]}
+
+    (fact,) = read(HUB, body, HUB_LINKS)  # that there are none is no reason to take a deal away
+
+    assert (fact.type, fact.id, fact.op, fact.completeness) == (
+        *("opportunity", "hub:512"),
+        *("linked", "delta"),
+    )
+    assert [(one.type, one.id, one.primary) for one in fact.relations] == [
+        ("account", "hub:60", True),
+        ("account", "hub:61", False),
+    ]
+    assert {field.at for field in fact.fields.values()} == {RECEIVED_US}
+    other = {"status": "error", "category": "VALIDATION_ERROR", "message": "?"}
+    outcomes = readers.read(answer(HUB, {"errors": [other]}, HUB_LINKS), HUB)
+    assert outcomes == [(0, Ignored("answer.error"))]
+
+
 def test_a_hubspot_object_in_the_archive_is_gone_since_then() -> None:
     (fact,) = read(HUB, {"results": [hub_deal(archived=True, archivedAt="2026-01-14T00:00:00Z")]})
 
@@ -518,6 +584,7 @@ _JSON = st.recursive(
                         "context",
                     ),
                     *("attributes", "type", "update_time", "date_updated", "category", "statuses"),
+                    *("from", "to", "toObjectId", "associationTypes", "label", "subCategory"),
                 ]
             )
             | st.text(max_size=4),
@@ -531,7 +598,10 @@ _JSON = st.recursive(
 
 @pytest.mark.parametrize("vendor", sorted(QUESTIONS))
 @settings(deadline=None)
-@given(body=_JSON, url=st.sampled_from(sorted(QUESTIONS.values())) | st.text(max_size=30))
+@given(
+    body=_JSON,
+    url=st.sampled_from([*sorted(QUESTIONS.values()), HUB_LINKS]) | st.text(max_size=30),
+)
 def test_whatever_comes_is_read_or_put_aside(vendor: str, body: Any, url: str) -> None:
     source = SOURCES[vendor]
 

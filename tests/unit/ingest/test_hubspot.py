@@ -13,6 +13,7 @@ from services.ingest.domain import canonical, merge, readers
 from services.ingest.domain.facts import Fact, Ignored, Unreadable
 from services.ingest.domain.sources import Source, Stages
 from services.ingest.domain.vendors import Arrival, MalformedError, RefusedError, hubspot
+from services.ingest.domain.vendors.hubspot.events import Event
 from tests.unit.ingest.bodies import HUB, changed, hub, received
 
 BEGIN_US = 1_767_225_600_000_000
@@ -539,7 +540,7 @@ anything = st.recursive(
 @given(
     st.lists(
         st.dictionaries(
-            st.sampled_from([*hubspot._Event.__struct_encode_fields__]),
+            st.sampled_from([*Event.__struct_encode_fields__]),
             anything,
             max_size=6,
         ),

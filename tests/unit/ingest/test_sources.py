@@ -14,7 +14,7 @@ from services.ingest.api.receive import MOMENT_US, as_received
 from services.ingest.domain.rates import Limiter
 from services.ingest.domain.sealing import Seal, SealError, keys_of
 from services.ingest.domain.sources import Source
-from services.ingest.domain.vendors import Arrival
+from services.ingest.domain.vendors import Arrival, all_vendors
 from services.ingest.gateway import FaultsError, Sources, SourcesError, checked, parse
 from tests.unit.ingest.bodies import RECEIVED_US
 
@@ -103,11 +103,40 @@ def _write(path: Path, text: str, tick: int) -> None:
         ({"rate": 0.001}, "at least 0.01"),
         ({"mapping": {"rules": 1}}, "mapping: "),
         ({"api": {"requests_per_second": 0}}, "api: Expected"),
+        ({"currency": "Euro"}, "currency 'Euro' is not a code such as EUR"),
+        ({"currency": "eur"}, "currency 'eur'"),
+        (
+            {"types": {"2-5": "Abo!"}},
+            "types: '2-5': 'Abo!' is not a record type: these",
+        ),
+        ({"header": "x-secret"}, "header has no effect for hubspot, which has account, api"),
+        ({"mapping": {"rules": []}}, "mapping has no effect for hubspot"),
     ],
 )
 def test_odd_values_are_refused(entry: dict[str, Any], words: str) -> None:
     with pytest.raises(FaultsError, match=words):
         checked({"id": "hub", "tenant": "acme", "vendor": "hubspot", "secrets": ["s"]} | entry, str)
+
+
+MINIMAL: dict[str, Any] = {"secrets": ["s"], "header": "x", "query": "q", "username": "u"}
+
+
+@pytest.mark.parametrize("vendor", sorted(all_vendors()))
+def test_every_vendor_says_which_settings_it_has_and_which_types_there_are(vendor: str) -> None:
+    own = all_vendors()[vendor].settings
+    entry: dict[str, Any] = {"id": "s", "tenant": "acme", "vendor": vendor}
+    entry |= {name: value for name, value in MINIMAL.items() if name in own | {"secrets"}}
+    if "mapping" in own:
+        entry["mapping"] = {"rules": [{"type": "call", "id": "id"}]}
+
+    assert checked(entry, str).vendor == vendor
+    with pytest.raises(FaultsError, match=r"types: 'Deal': 'deal' is not a record type: .*call"):
+        checked(entry | {"types": {"Deal": "deal"}}, str)
+    for name, value in MINIMAL.items():
+        if name not in own | {"secrets"}:
+            known = ", ".join(sorted(own))
+            with pytest.raises(FaultsError, match=f"{name} has no effect for {vendor}.*{known}"):
+                checked(entry | {name: value}, str)
 
 
 def test_all_faults_come_at_once_and_none_shows_a_secret() -> None:

@@ -27,6 +27,8 @@ from services.ingest.domain.vendors import MalformedError, Raw, Vendor, all_vend
 SUFFIX = ".api"  # of `auth`
 # A header of the last answer about a type: the type, and when (µs) the first was asked for.
 COMPLETE = "pacesetter-complete"
+# A header of an answer about one record: the vendor's id by which it was asked for.
+ASKED = "pacesetter-asked"
 _JSON = msgspec.json.Encoder(decimal_format="number")
 
 

@@ -1,7 +1,9 @@
-"""HubSpot: objects with their properties and histories, pipelines with their stages, owners.
+"""HubSpot: objects with their properties and histories, their links, pipelines, stages, owners.
 
 A property with a history says when it got each of its values; any other is as old as the object's
-last change. Of objects that it can't find HubSpot says so by id in `errors`.
+last change. Of objects that it can't find HubSpot says so by id in `errors`; by the id of one that
+was merged it gives the survivor. Links have no time: they are as old as the question, and those
+that aren't there any more are not told. In answers about links `errors` mean that there are none.
 """
 
 import re
@@ -12,13 +14,16 @@ from typing import Any
 import msgspec
 
 from schemas.crm import PIPELINE, STAGE, USER, Field, Received
-from services.ingest.domain import answers, fields, stages, values
+from services.ingest.domain import answers, fields, merge, stages, values
 from services.ingest.domain.facts import BadEventError, Fact, Ignored, Mark
 from services.ingest.domain.sources import Source
 from services.ingest.domain.vendors import Raw
 
 _PATH = re.compile(r"/crm/v3/(objects|pipelines|owners)(?:/([^/?]+))?")
+_LINKS_PATH = re.compile(r"/crm/v4/associations/([^/?]+)/([^/?]+)/batch/read")
 NOT_FOUND = "OBJECT_NOT_FOUND"
+NO_LINKS = "crm.associations.NO_ASSOCIATIONS_FOUND"
+_PRIMARY = "Primary"  # the label of the link that HubSpot itself calls so
 # About the object itself, and said elsewhere in the answer.
 _APART = frozenset({"hs_object_id", "hs_lastmodifieddate", "lastmodifieddate"})
 
@@ -63,6 +68,29 @@ class _Owner(msgspec.Struct, frozen=True, rename="camel"):
     archived: bool = False
 
 
+class _LinkType(msgspec.Struct, frozen=True, rename="camel"):
+    category: str = ""
+    type_id: int | None = None
+    label: str | None = None
+
+
+class _Link(msgspec.Struct, frozen=True, rename="camel"):
+    to_object_id: int | str
+    association_types: list[_LinkType] = []
+
+
+class _From(msgspec.Struct, frozen=True):
+    id: int | str
+
+
+class _Links(msgspec.Struct, frozen=True, rename={"near": "from", "sub_category": "subCategory"}):
+    near: _From | None = None
+    to: list[_Link] = []
+    # where it is an error
+    category: str = ""
+    sub_category: Any = None
+
+
 class _Page(msgspec.Struct, frozen=True):
     results: list[msgspec.Raw] = []
     errors: list[msgspec.Raw] = []
@@ -72,6 +100,7 @@ _decode_page = msgspec.json.Decoder(_Page).decode
 _decode_object = msgspec.json.Decoder(_Object, float_hook=Decimal).decode
 _decode_pipeline = msgspec.json.Decoder(_Pipeline, float_hook=Decimal).decode
 _decode_owner = msgspec.json.Decoder(_Owner).decode
+_decode_links = msgspec.json.Decoder(_Links).decode
 
 
 def split(received: Received) -> list[msgspec.Raw]:
@@ -87,6 +116,9 @@ def join(raws: Sequence[bytes]) -> bytes:
 
 def read(raw: Raw, received: Received, source: Source) -> Sequence[Fact | Ignored]:
     """What one result says."""
+    linked = _LINKS_PATH.search(received.url)
+    if linked is not None:
+        return _links(_decode_links(raw), linked[1], linked[2], received, source)
     asked = _PATH.search(received.url)
     if asked is None:
         raise BadEventError(f"{received.url!r:.100} is no question for objects of HubSpot")
@@ -107,30 +139,73 @@ def _object(
     changed = found.archived_at if found.archived and found.archived_at else found.updated_at
     occurred = answers.when(changed, "archivedAt" if found.archived else "updatedAt", received)
     history = found.properties_with_history or {}
-    said = [
-        ("propertyChange", name, version.value, version.timestamp or changed)
+    said: list[tuple[str, str | None, dict[str, Any]]] = [
+        ("propertyChange", version.timestamp or changed, {name: version.value})
         for name, versions in history.items()
         for version in versions
     ]
-    said += [
-        ("propertyChange", name, value, found.updated_at)
-        for name, value in found.properties.items()
-        if name not in _APART and not history.get(name)
-    ]
-    said.append(("deletion" if found.archived else "restore", "", None, changed))
+    # Those of one time in one event: there may be hundreds.
+    rest = {n: v for n, v in found.properties.items() if n not in _APART and not history.get(n)}
+    if rest:
+        said.append(("propertyChange", found.updated_at, rest))
+    said.append(("deletion" if found.archived else "restore", changed, {}))
     told = [
-        {
-            "subscriptionType": f"object.{action}",
-            "objectTypeId": named,
+        _event(action, named, source, values.written(occurred.at) if values.empty(at) else at)
+        | {
             "objectId": found.id,
-            "portalId": source.account,
-            "occurredAt": values.written(occurred.at) if values.empty(at) else at,
-            "propertyName": name,
-            "propertyValue": "" if value is None else value,
+            "propertyChanges": {
+                name: {"value": "" if value is None else value} for name, value in changes.items()
+            },
         }
-        for action, name, value, at in said
+        for action, at, changes in said
     ]
+    asked = received.headers.get(answers.ASKED, found.id)
+    if asked != found.id:
+        merged = {"newObjectId": found.id, "mergedObjectIds": [asked]}
+        told.append(_event("merge", named, source, values.written(occurred.at)) | merged)
     return answers.snapshots(answers.told(told, received, source), occurred, raw, received)
+
+
+def _event(action: str, named: str, source: Source, at: str | None) -> dict[str, Any]:
+    """The webhook that says the same, as far as all of them have it."""
+    return {
+        "subscriptionType": f"object.{action}",
+        "objectTypeId": named,
+        "portalId": source.account,
+        "occurredAt": at,
+    }
+
+
+def _links(
+    found: _Links, named: str, far: str, received: Received, source: Source
+) -> Sequence[Fact | Ignored]:
+    """What an object is linked to, each link as a change that made it."""
+    if found.near is None:
+        return [] if found.sub_category == NO_LINKS else [Ignored("answer.error")]
+    occurred = answers.when(None, "", received)
+    told = [
+        _event("associationChange", named, source, values.written(occurred.at))
+        | {
+            "fromObjectId": found.near.id,
+            "toObjectId": link.to_object_id,
+            "toObjectTypeId": far,
+            "isPrimaryAssociation": any(one.label == _PRIMARY for one in link.association_types),
+        }
+        for link in found.to[: merge.MAX_FIELDS]  # more are not kept of a record
+    ]
+    facts = [one for one in answers.told(told, received, source) if isinstance(one, Fact)]
+    if not facts:
+        return []
+    return [
+        msgspec.structs.replace(
+            facts[0],
+            fields=merge.of(facts).fields,
+            relations=tuple(relation for fact in facts for relation in fact.relations),
+            occurred=occurred,
+            dedupe=("answer", received.id, facts[0].id),
+            said={},
+        )
+    ]
 
 
 def _missing(
@@ -142,13 +217,7 @@ def _missing(
         return [Ignored("answer.error")]
     occurred = answers.when(None, "", received)
     deletions = [
-        {
-            "subscriptionType": "object.deletion",
-            "objectTypeId": named,
-            "objectId": number,
-            "portalId": source.account,
-            "occurredAt": values.written(occurred.at),
-        }
+        _event("deletion", named, source, values.written(occurred.at)) | {"objectId": number}
         for number in ids
     ]
     return answers.snapshots(answers.told(deletions, received, source), occurred, raw, received)

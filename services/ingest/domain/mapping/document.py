@@ -1,6 +1,5 @@
 """A mapping's document → its rules, or everything that is wrong with it, each with its place."""
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast, get_args
@@ -44,7 +43,6 @@ _RULE_KEYS = {
     *("completeness", "fields", "relations"),
 }
 _FIELD_KEYS = {"path", "value", "type", "unit", "map", "minor", "since"}
-_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _NOWHERE = Path("", ())
 
 
@@ -230,7 +228,8 @@ class Compiler:
 
     def _converter(self, name: str, kinds: Sequence[str], place: str) -> Convert:
         if name in fields.NAMES:
-            return fields.converter("lead" if "lead" in kinds else "", name) or values.text
+            kind = next((kind for kind in ("lead", "quote", "stage") if kind in kinds), "")
+            return fields.converter(kind, name) or values.text
         try:
             own = values.own_name(name) == name
         except BadEventError:
@@ -406,14 +405,8 @@ class Compiler:
 
 
 def _noon_if_day(convert: Convert, unit: values.Unit = "auto") -> Convert:
-    """For an instant, a day without a time is its noon in UTC: the same day in every zone."""
+    """For an instant, a day without a time is its noon."""
     if convert is not values.instant:
         return convert
 
-    def instant(value: Any) -> str:
-        found = instant_of(value)
-        if isinstance(found, str) and _DAY.fullmatch(found.strip()):
-            found = f"{found.strip()}T12:00"
-        return values.written(values.micros(found, unit))
-
-    return instant
+    return lambda value: values.instant_or_noon(instant_of(value), unit)

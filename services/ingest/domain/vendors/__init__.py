@@ -119,6 +119,8 @@ class Vendor:
     # the item is the whole body.
     alone: Callable[[Received, bytes], bytes] = json_alone
     media: tuple[str, ...] = JSON  # beside these, whatever ends in +json or +xml like one of them
+    # Of a source's settings, those that not every vendor has; others have no effect.
+    settings: frozenset[str] = frozenset()
     # What is wrong with a source's configuration for this vendor.
     problems: Callable[[Source], Sequence[str]] = _no_problems
     # Deals only have a stage; what it means (open, won, lost) is metadata.

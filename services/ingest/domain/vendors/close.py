@@ -12,7 +12,6 @@ hand is only ever created).
 
 import hashlib
 import hmac
-import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -69,7 +68,6 @@ _STATUSES = {"active": "open", "won": "won", "lost": "lost"}
 _RELATED = {"lead_id": "lead", "contact_id": "contact", "opportunity_id": OPPORTUNITY}
 CENTS = 100
 MAX_CONTACTS = 300  # of one lead; each becomes a field of its record
-_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 _State = dict[str, Any]
 
@@ -200,6 +198,8 @@ def _changed(about: _About) -> Fact:
     changed |= {"amount"} if about.is_changed("value") else set()
     if about.frame.op == "completed":
         registers["done"] = about.mark.value(value=True)
+        if about.frame.type == "task":
+            registers["completed_at"] = about.mark.value(values.written(about.mark.at))
     fact = replace(
         about.frame,
         fields=registers | about.mark.alive() | about.mark.related(relations),
@@ -297,18 +297,18 @@ def _deal(about: _About) -> dict[str, Field]:
     if "status_type" in state:
         status = _status(state["status_type"])
         found["status"] = mark.value(status)
-    won = _noon(state.get("date_won"))
+    won = state.get("date_won")
     if status == "open":
         found |= mark.cleared(("closed_at",))
         if "date_won" in state:
-            found["expected_close"] = fields.field(won, values.instant, mark)
+            found["expected_close"] = fields.field(won, values.instant_or_noon, mark)
     elif status is not None:
-        closed = won if status == "won" else _noon(state.get("date_lost"))
+        closed = won if status == "won" else state.get("date_lost")
         new = about.event.action == "created" or about.is_changed("status_type")
         if values.empty(closed) and new:
             closed = values.written(mark.at)
         if not values.empty(closed):
-            found["closed_at"] = mark.value(values.instant(closed))
+            found["closed_at"] = mark.value(values.instant_or_noon(closed))
     return found
 
 
@@ -328,10 +328,6 @@ def _direction(value: Any) -> str:
     return {"incoming": "inbound", "outgoing": "outbound"}.get(str(value)) or values.text(value)
 
 
-def _noon(value: Any) -> Any:
-    return f"{value}T12:00" if isinstance(value, str) and _DAY.fullmatch(value) else value
-
-
 def _activity(about: _About) -> dict[str, Field]:
     state, mark, kind = about.state, about.mark, about.frame.type
     found: dict[str, Field] = {}
@@ -349,7 +345,9 @@ def _activity(about: _About) -> dict[str, Field]:
         found["x_status"] = fields.field(state["status"], values.text, mark)
     when = next((state[n] for n in _WHEN[kind] if not values.empty(state.get(n))), None)
     if when is not None:
-        found["occurred_at"] = mark.value(values.instant(_noon(when)))
+        found["occurred_at"] = mark.value(values.instant_or_noon(when))
+        if kind == "task":
+            found["due_at"] = mark.value(values.due(when))
     return found
 
 
@@ -423,6 +421,7 @@ _TABLES: Mapping[str, fields.Table] = {
         ),
         "status_id": ("stage", values.text),
         "pipeline_id": ("pipeline", values.text),
+        "confidence": ("probability", values.percent),
     },
     "lead": {
         "display_name": ("name", values.text),
@@ -504,4 +503,5 @@ VENDOR = Vendor(
     split=whole,
     read=read,
     verify=verify,
+    settings=frozenset({"account", "types", "api"}),
 )

@@ -323,4 +323,5 @@ VENDOR = Vendor(
     needs_secrets=False,
     handshake=handshake,
     media=("application/json", "application/cloudevents", "application/cloudevents-batch"),
+    settings=frozenset({"mapping"}),
 )

@@ -55,6 +55,7 @@ VENDOR = Vendor(
     alone=bare_alone,
     verify=verify,
     needs_secrets=False,
+    settings=frozenset({"header", "query", "username", "mapping"}),
     problems=problems,
     stages_decide=True,
 )

@@ -408,7 +408,21 @@ def _happened(kind: str, state: _State, mark: Mark) -> dict[str, Field]:
     if _TIMES.isdisjoint(state):
         return {}
     at = _occurred_at(state)
-    return {"occurred_at": mark.field("cleared") if at is None else mark.value(at)}
+    found = {"occurred_at": mark.field("cleared") if at is None else mark.value(at)}
+    return found | _kept(state, mark) if kind == "task" else found
+
+
+def _kept(state: _State, mark: Mark) -> dict[str, Field]:
+    """When a task is due, and when it was done."""
+    found: dict[str, Field] = {}
+    if "due_date" in state:
+        day, time = state["due_date"], state.get("due_time")
+        due = day if values.empty(day) or values.empty(time) else f"{day}T{time}"
+        found["due_at"] = fields.field(due, values.due, mark)
+    if "marked_as_done_time" in state:
+        done = state["marked_as_done_time"]
+        found["completed_at"] = fields.field(done, values.instant, mark)
+    return found
 
 
 _TIMES = frozenset({"due_date", "due_time", "marked_as_done_time"})
@@ -421,7 +435,7 @@ def _occurred_at(state: _State) -> str | None:
     done = state.get("marked_as_done_time")
     if not values.empty(done):
         return values.instant(done)
-    return None if values.empty(day) else values.instant(f"{day}T12:00")
+    return None if values.empty(day) else values.instant_or_noon(day)
 
 
 def _relations(change: _Change) -> tuple[Relation, ...]:
@@ -474,6 +488,7 @@ _TABLES: Mapping[str, fields.Table] = {
         "pipeline_id": ("pipeline", values.text),
         "add_time": ("created_at", values.instant),
         "expected_close_date": ("expected_close", values.instant_or_noon),
+        "probability": ("probability", values.percent),
     },
     "lead": {
         "title": ("name", values.text),
@@ -527,5 +542,6 @@ VENDOR = Vendor(
     split=whole,
     read=read,
     verify=verify,
+    settings=frozenset({"username", "account", "types", "api"}),
     problems=lambda source: () if source.username else ("pipedrive needs a username",),
 )

@@ -18,6 +18,7 @@ VENDOR = Vendor(
     read=segment.read,
     alone=bare_alone,
     verify=shared_secrets.verify,
+    settings=frozenset({"header", "query", "username", "mapping"}),
     problems=problems,
     stages_decide=True,
 )

@@ -102,5 +102,6 @@ VENDOR = Vendor(
     alone=bare_alone,
     verify=verify,
     new_secret=shared_secrets.new,
+    settings=frozenset({"mapping"}),
     stages_decide=True,
 )

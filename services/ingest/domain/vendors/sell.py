@@ -148,6 +148,8 @@ def _said(
         entered = mark if values.empty(since) else Mark(values.micros(since), mark.by)
         deal, entries = stages.registers(state["stage_id"], entered, source)
         return found | deal, entries
+    if kind == "task" and "completed_at" in state:
+        found["completed_at"] = found["occurred_at"]
     if kind == CALL and "missed" in state:
         found["done"] = mark.value(not values.flag(state["missed"]))
     if kind == "note":
@@ -284,6 +286,7 @@ _TABLES: Mapping[str, Table] = {
         "content": ("name", values.text),
         "completed": ("done", values.flag),
         "completed_at": ("occurred_at", values.instant),
+        "due_date": ("due_at", values.due),
     },
     "message": _BY_USER
     | {"sent_at": ("occurred_at", values.instant), "incoming": ("direction", _direction)},
@@ -307,5 +310,6 @@ VENDOR = Vendor(
     split=split,
     read=read,
     alone=bare_alone,
+    settings=frozenset({"types"}),
     stages_decide=True,
 )

@@ -95,4 +95,5 @@ VENDOR = Vendor(
     read=read,
     verify=verify,
     new_secret=lambda: PREFIX + base64.b64encode(secrets.token_bytes(32)).decode(),
+    settings=frozenset({"mapping"}),
 )

@@ -214,7 +214,10 @@ def _expired(callback: _Callback, kind: str, at: Moment | None, received: Receiv
 
 
 def _fields(kind: str, state: Mapping[str, Any], mark: Mark) -> dict[str, Field]:
-    return fields.read(state, _TABLES.get(kind, _COMMON), mark, apart=_APART)
+    found = fields.read(state, _TABLES.get(kind, _COMMON), mark, apart=_APART)
+    if kind == "task" and "Closed_Time" in state:
+        found["completed_at"] = found["occurred_at"]
+    return found
 
 
 def _relations(state: Mapping[str, Any], source: Source) -> tuple[Relation, ...]:
@@ -257,12 +260,15 @@ _TABLES: Mapping[str, Table] = {
         "Currency": ("currency", values.currency),
         "Pipeline": ("pipeline", _reference),
         "Closing_Date": ("expected_close", values.instant_or_noon),
+        "Probability": ("probability", values.percent),
+        "Type": ("deal_type", fields.deal_type),
     },
     "lead": _COMMON
     | {
         "Full_Name": ("name", values.text),
         "Email": ("email", values.text),
         "Lead_Status": ("status", values.text),
+        "Lead_Source": ("lead_source", values.text),
         "Converted_Date_Time": ("converted_at", values.instant),
     },
     "contact": _COMMON | {"Full_Name": ("name", values.text), "Email": ("email", values.text)},
@@ -286,6 +292,7 @@ _TABLES: Mapping[str, Table] = {
         "Subject": ("name", values.text),
         "Status": ("done", _is("Completed")),
         "Closed_Time": ("occurred_at", values.instant),
+        "Due_Date": ("due_at", values.due),
     },
     "note": _COMMON | {"Note_Title": ("name", values.text)},
     "product": _COMMON | {"Product_Name": ("name", values.text)},
@@ -322,5 +329,6 @@ VENDOR = Vendor(
     read=read,
     verify=verify,
     new_secret=shared_secrets.new,
+    settings=frozenset({"types"}),
     stages_decide=True,
 )

@@ -268,5 +268,6 @@ VENDOR = Vendor(
     read=read,
     # By the header, the query parameter (WebhookKey: `code`) or the pair that was registered.
     verify=shared_secrets.verify,
+    settings=frozenset({"header", "query", "username", "account", "types"}),
     problems=shared_secrets.problems,
 )

@@ -27,6 +27,8 @@ def read(
         found["done"] = mark.value(own["statecode"] == _DONE[kind])
     elif kind == "lead" and not values.empty(own.get("statecode")):
         found |= _lead(own["statecode"], mark, converting="statecode" in new)
+    if kind == "task" and "actualend" in own:
+        found["completed_at"] = found["occurred_at"]
     entries: tuple[StageEntry, ...] = ()
     if kind == OPPORTUNITY and "stepname" in new and not values.empty(own.get("stepname")):
         entries = (StageEntry(mark.at, stage_of(values.text(own["stepname"]))),)
@@ -68,8 +70,9 @@ def _option(name: str, code: Any, words: Sequence[str]) -> str:
 
 
 def _day(value: Any) -> str:
-    """A date without a time comes as midnight; its noon is the same day in every zone."""
-    return values.instant(value).replace("T00:00:00Z", "T12:00:00Z")
+    """An instant, but that a date without a time comes as midnight: of that its noon."""
+    at = values.micros(value)
+    return values.written(at if at % values.DAY_US else values.noon(at))
 
 
 def _outgoing(value: Any) -> str:
@@ -105,6 +108,8 @@ TABLES: Mapping[str, Table] = {
     | {
         "estimatedvalue": ("amount", values.amount),
         "estimatedclosedate": ("expected_close", _day),
+        "closeprobability": ("probability", values.percent),
+        "discountamount": ("discount", values.amount),
         "actualclosedate": ("closed_at", _day),
         "stepname": ("stage", values.text),
         "processid": ("pipeline", values.text),
@@ -112,7 +117,11 @@ TABLES: Mapping[str, Table] = {
     CALL: _ACTIVITY | {"actualend": ("occurred_at", values.instant)},
     MEETING: _ACTIVITY | {"scheduledstart": ("occurred_at", values.instant)},
     EMAIL: _ACTIVITY | {"senton": ("occurred_at", values.instant)},
-    "task": _ACTIVITY | {"actualend": ("occurred_at", values.instant)},
+    "task": _ACTIVITY
+    | {
+        "actualend": ("occurred_at", values.instant),
+        "scheduledend": ("due_at", values.instant),
+    },
     "note": COMMON | {"subject": ("name", values.text)},
     "lead": COMMON | {"fullname": ("name", values.text), "emailaddress1": ("email", values.text)},
     "contact": COMMON

@@ -24,7 +24,7 @@ from typing import Any
 import msgspec
 
 from schemas.crm import Received
-from services.ingest.domain import fields, items, shared_secrets
+from services.ingest.domain import items, shared_secrets
 from services.ingest.domain.facts import BadEventError, Fact
 from services.ingest.domain.sources import Source
 from services.ingest.domain.vendors import (
@@ -195,17 +195,6 @@ def verify(arrival: Arrival, source: Source) -> str:
     return method
 
 
-def problems(source: Source) -> Sequence[str]:
-    """Where the secret is expected, and types that are none."""
-    found = shared_secrets.problems(source)
-    for entity, kind in source.types.items():
-        try:
-            fields.record_type(kind)
-        except BadEventError as error:
-            found.append(f"types: {entity}: {error}")
-    return found
-
-
 VENDOR = Vendor(
     name="salesforce",
     title="Salesforce",
@@ -216,6 +205,7 @@ VENDOR = Vendor(
     answer=answer,
     alone=alone,
     media=("application/json", "text/xml"),
-    problems=problems,
+    settings=frozenset({"header", "query", "username", "account", "types", "api"}),
+    problems=shared_secrets.problems,
     stages_decide=True,
 )

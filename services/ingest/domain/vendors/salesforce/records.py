@@ -70,7 +70,6 @@ _NOT_STARTED = frozenset({"Not Started", "In Progress", "Waiting on someone else
 
 _ID = re.compile(r"[A-Za-z0-9]{15}")
 _CHECK = "ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"
-_NOON_US = 12 * 3_600_000_000
 
 
 def eighteen(number: Any) -> Any:
@@ -357,9 +356,11 @@ def _instant(value: Any) -> str:
 
 
 def _noon(value: Any) -> str:
-    """Noon of a day, which is the same day in every zone that sells."""
-    at = _micros(value)
-    return values.written(at - at % (2 * _NOON_US) + _NOON_US)
+    return values.written(values.noon(_micros(value)))
+
+
+def _day_over(value: Any) -> str:
+    return values.written(values.noon(_micros(value)) + values.DAY_US)
 
 
 def _reference(value: Any) -> Scalar:
@@ -391,8 +392,15 @@ _TABLES: Mapping[str, fields.Table] = {
         "Amount": ("amount", values.amount),
         "CurrencyIsoCode": ("currency", values.currency),
         "CloseDate": ("expected_close", _noon),
+        "Probability": ("probability", values.percent),
+        "Type": ("deal_type", fields.deal_type),
+        "TotalOpportunityQuantity": ("quantity", values.amount),
     },
-    "lead": {**_NAMED, "Status": ("status", values.text)},
+    "lead": {
+        **_NAMED,
+        "Status": ("status", values.text),
+        "LeadSource": ("lead_source", values.text),
+    },
     "contact": {**_NAMED, "Email": ("email", values.text)},
     "account": {**_NAMED, "PersonEmail": ("email", values.text)},
     "user": {
@@ -400,7 +408,11 @@ _TABLES: Mapping[str, fields.Table] = {
         "Email": ("email", values.text),
         "IsActive": ("active", values.flag),
     },
-    TASK: _TASK,
+    TASK: {
+        **_TASK,
+        "ActivityDate": ("due_at", _day_over),
+        "CompletedDateTime": ("completed_at", _instant),
+    },
     CALL: _TASK,
     EMAIL: _TASK,
     MEETING: {
