@@ -1,8 +1,9 @@
 """Who may see whose numbers: the one rule, asked by every service's API.
 
-A rep sees the own person and own team's boards; a manager sees everyone in the subtree, by the
-hierarchy in force on the day asked about; finance, ops, admin and machines with those roles see the
-whole tenant. Tenants never see each other: every query carries the principal's tenant.
+A rep sees the own person, own team's boards and own territories; a manager sees everyone in the
+subtree, by the hierarchy in force on the day asked about; finance, ops, admin and machines with
+those roles see the whole tenant. Tenants never see each other: every query carries the principal's
+tenant.
 """
 
 from datetime import date
@@ -40,6 +41,16 @@ def may_see_team(principal: Principal, directory: Directory, team: str, day: dat
     )
 
 
+def may_see_territory(
+    principal: Principal, directory: Directory, territory: str, day: date
+) -> bool:
+    """Whether the principal may see this territory's numbers of that day."""
+    if sees_all(principal):
+        return True
+    own = directory.territories_of(principal.person, day) if principal.person else []
+    return territory in own
+
+
 def require_person(principal: Principal, directory: Directory, person: str, day: date) -> None:
     """Raise 403 unless the principal may see this person."""
     if not may_see_person(principal, directory, person, day):
@@ -47,12 +58,20 @@ def require_person(principal: Principal, directory: Directory, person: str, day:
 
 
 def require_subject(principal: Principal, directory: Directory, subject: str, day: date) -> None:
-    """Raise 403 unless the principal may see `person:…`, `team:…` or `org:all`."""
+    """Raise 403 unless the principal may see the subject's numbers.
+
+    What all of one job have done together may be what one person has done: it is not for everyone.
+    """
     kind, _, name = subject.partition(":")
     if kind == "person":
         require_person(principal, directory, name, day)
     elif kind == "team":
         if not may_see_team(principal, directory, name, day):
             raise Problem(403, "forbidden", "You may see your own team and those you manage.")
+    elif kind == "territory":
+        if not may_see_territory(principal, directory, name, day):
+            raise Problem(403, "forbidden", "You may see the territories that are assigned to you.")
+    elif kind == "role":
+        principal.require("finance", "ops")
     elif not principal.has("rep", "manager", "finance", "ops"):
         raise Problem(403, "forbidden", "This needs a role in the organisation.")

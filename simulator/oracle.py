@@ -22,7 +22,14 @@ EarningKey = tuple[str, str, str]  # payee, plan, period
 AlertKey = tuple[str, str, str]  # rule, subject, window
 Values = dict[ValueKey, tuple[Decimal, int]]
 
-GRAINS = ("day", "week", "month", "quarter", "year")
+# The metrics that are computed again here; the services have more.
+METRICS = frozenset(
+    {
+        *("calls_made", "meetings_held", "emails_sent", "opportunities_created", "open_value"),
+        *("deals_won", "deals_lost", "revenue_won", "revenue_lost", "sales_cycle_total"),
+    }
+)
+GRAINS = ("day", "week", "month", "quarter", "half", "year")
 CENT = Decimal("0.01")
 BIG_DEAL = Decimal(50_000)  # these are the shipped rules' numbers
 EXPECTED_ACTIVITY = 8
@@ -123,6 +130,7 @@ def periods_of(day: date) -> dict[str, str]:
         "week": day - timedelta(days=day.weekday()),
         "month": day.replace(day=1),
         "quarter": day.replace(month=(day.month - 1) // 3 * 3 + 1, day=1),
+        "half": day.replace(month=(day.month - 1) // 6 * 6 + 1, day=1),
         "year": day.replace(month=1, day=1),
     }
     return {grain: f"{grain}:{start.isoformat()}" for grain, start in starts.items()}
@@ -134,6 +142,7 @@ def periods_of(day: date) -> dict[str, str]:
 def values_of(company: Company, records: list[Final]) -> Values:
     """Value and number of records of every subject, metric, period and unit that has any."""
     sums: Values = {}
+    roles = {person.id: person.role for person in company.people}
     for record in records:
         if record.deleted:
             continue
@@ -143,7 +152,12 @@ def values_of(company: Company, records: list[Final]) -> Values:
             if not person:
                 continue
             teams = teams_of(company, person, day)
-            subjects = [f"person:{person}", *(f"team:{team}" for team in teams), "org:all"]
+            subjects = [
+                f"person:{person}",
+                f"role:{roles[person]}",
+                *(f"team:{team}" for team in teams),
+                "org:all",
+            ]
             for subject in subjects:
                 for period in periods_of(day).values():
                     key = (subject, metric, period, unit)
@@ -165,12 +179,17 @@ def contributions(record: Final) -> list[tuple[str, str, datetime, Decimal]]:
     assert isinstance(created, datetime)
     assert isinstance(amount, Decimal)
     found = [("opportunities_created", "count", created, one)]
-    if fields["status"] in ("won", "lost"):
-        assert isinstance(closed, datetime)
-        found.append((f"deals_{fields['status']}", "count", closed, one))
-        if fields["status"] == "won":
-            cents = amount.quantize(CENT, ROUND_HALF_UP)
-            found.append(("revenue_won", str(fields["currency"]), closed, cents))
+    currency, cents = str(fields["currency"]), amount.quantize(CENT, ROUND_HALF_UP)
+    if fields["status"] == "open":
+        found.append(("open_value", currency, created, cents))
+        return found
+    assert isinstance(closed, datetime)
+    found.append((f"deals_{fields['status']}", "count", closed, one))
+    found.append((f"revenue_{fields['status']}", currency, closed, cents))
+    if fields["status"] == "won":
+        # Some CRMs cut instants to whole seconds, so that the duration is that between those.
+        seconds = Decimal(int(closed.timestamp()) - int(created.timestamp()))
+        found.append(("sales_cycle_total", "seconds", closed, seconds))
     return found
 
 
@@ -272,7 +291,8 @@ def _quiet_days(company: Company, records: list[Final], now: datetime) -> set[Al
 
 async def compare(wanted: Expected, client: Client) -> list[str]:
     """Every difference between what should be and what the services say, one line each."""
-    found = _differences("metrics", _without_zeros(wanted.values), await client.values())
+    values = {key: one for key, one in (await client.values()).items() if key[1] in METRICS}
+    found = _differences("metrics", _without_zeros(wanted.values), values)
     pay = {key: (one.credited, one.earned) for key, one in wanted.earnings.items()}
     found += _differences("payouts", pay, await client.statements())
     earned = {key: one.earned for key, one in wanted.earnings.items()}

@@ -1,24 +1,38 @@
-"""Live boards: one computation and one serialisation for all viewers of a board.
+"""Live boards: one computation for all viewers of a board, one serialisation for each audience.
 
-A channel is a board of a tenant that somebody watches. Every tick the hub asks which tenants'
+A channel is a board of a tenant that somebody watches, and in it there is a *view* for each
+audience that does: at most three, by what they may see. Every tick the hub asks which tenants'
 numbers moved (in the store, so that it doesn't matter which replica moved them), computes their
-channels again and appends the difference to the channel's last updates. Viewers read from there
-at their own pace: who has fallen out of it, or comes back with an unknown version, gets a
-snapshot. So there is no queue per viewer, and a slow one costs nothing.
+channels again and appends the difference to each view's last updates. Viewers read from there at
+their own pace: who has fallen out of it, or comes back with an unknown version, gets a snapshot. So
+there is no queue per viewer, and a slow one costs nothing.
+
+Where a view hides numbers, its events are the same for all its viewers still. One's own row comes
+beside them, as an event `own` without a version: at the beginning, and whenever it has changed,
+before the update of that change. It is to be shown in place of the view's row of that subject. A
+row is serialised when it has changed, once for all streams of that person; nothing is compared or
+serialised for who watches a view that hides nothing.
+
+Who watches several boards is one viewer all the same, with a place in several channels and one flag
+that all of them raise.
 """
 
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Protocol
 
 import msgspec
 import structlog
 
 from kit.telemetry import JOB_FAILURES
 from services.metrics import telemetry
-from services.metrics.domain.leaderboard import Board, difference
+from services.metrics.domain.leaderboard import Audience, Board, Row, difference
+from services.metrics.store.leaderboards import UnknownBoardError
 
 LONG_ROUND_SECONDS = 0.05  # of computing; then other work gets as long, before the next one
 LONGEST_REST_SECONDS = 0.5
@@ -27,34 +41,92 @@ IDLE_SECONDS = 60.0  # an unwatched channel is kept this long, for viewers who r
 log = structlog.get_logger(__name__)
 
 Slot = tuple[str, str]  # tenant, board
-Compute = Callable[[str, str], Awaitable[Board]]
+
+
+class Computed(Protocol):
+    """A board for all audiences, as `leaderboard.Standings` is one."""
+
+    @property
+    def version(self) -> str:
+        """What changes whenever the board may have."""
+        ...
+
+    @property
+    def kind(self) -> object:
+        """What makes it another board, of which no row can be compared with one of this."""
+        ...
+
+    def shown(self, audience: Audience) -> Board:
+        """The board for an audience."""
+        ...
+
+    def row(self, subject: str, audience: Audience) -> Row | None:
+        """A subject's own row."""
+        ...
+
+
+Compute = Callable[[str, str], Awaitable[Computed]]
 Versions = Callable[[Iterable[str]], Awaitable[dict[str, str]]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Event:
-    """What is sent to a viewer; `version` is what the viewer knows afterwards."""
+    """What is sent to a viewer; `version` is what the viewer knows afterwards, empty as before.
 
-    kind: str  # snapshot | update
+    Each of its forms is made once, for however many viewers.
+    """
+
+    board: str
+    kind: str  # snapshot | update | own | gone
     version: str
     data: str
 
+    @cached_property
+    def sent(self) -> bytes:
+        """As a Server-Sent Event of a stream of this board alone."""
+        number = f"id: {self.version}\n" if self.version else ""
+        return f"{number}event: {self.kind}\ndata: {self.data}\n\n".encode()
+
+    @cached_property
+    def message(self) -> str:
+        """As a message of a feed of several boards."""
+        head = msgspec.json.encode(
+            {"board": self.board, "event": self.kind, "version": self.version}
+        ).decode()
+        return f'{head[:-1]},"data":{self.data}}}'
+
+    @cached_property
+    def sent_of_several(self) -> bytes:
+        """The same as a Server-Sent Event; the id, which is the viewer's own, goes before it."""
+        return f"event: {self.kind}\ndata: {self.message}\n\n".encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """How a viewer watches a board.
+
+    `version` is what the viewer knows, empty for nothing. `own` is whose row is shown whole
+    although the audience doesn't see such numbers; empty for none.
+    """
+
+    version: str = ""
+    audience: Audience = "finance"
+    own: str = ""
+
 
 @dataclass(slots=True)
-class _Channel:
+class _View:
+    """A board as one audience sees it."""
+
     board: Board
-    seen: str  # the tenant's version that `board` was computed for, changed rows or not
     updates: deque[tuple[str, Event]]  # with the version that each one follows on
     snapshot: Event | None = None
-    viewers: int = 0
-    unwatched_since: float = 0.0
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def current(self) -> Event:
         """The whole board, serialised once however many ask."""
         if self.snapshot is None:
             data = msgspec.json.encode(self.board).decode()
-            self.snapshot = Event("snapshot", self.board.version, data)
+            self.snapshot = Event(self.board.board, "snapshot", self.board.version, data)
         return self.snapshot
 
     def after(self, version: str) -> list[Event]:
@@ -67,6 +139,90 @@ class _Channel:
             if previous == version:
                 return found[::-1]
         return [self.current()]
+
+    def advance(self, new: Board, *, anew: bool) -> bool:
+        """Go on to another board; whether anything has changed."""
+        old = self.board
+        if anew:
+            self.board, self.snapshot = new, None
+            self.updates.clear()
+            return True
+        rows, removed = difference(old, new)
+        if not rows and not removed:
+            return False
+        body = {
+            "version": new.version,
+            "previous": old.version,
+            "as_of": new.as_of,
+            "rows": rows,
+            "removed": removed,
+        }
+        event = Event(new.board, "update", new.version, msgspec.json.encode(body).decode())
+        self.board, self.snapshot = new, None
+        self.updates.append((old.version, event))
+        return True
+
+
+@dataclass(slots=True)
+class _Channel:
+    name: str  # of the board
+    computed: Computed
+    seen: str  # the tenant's version that `computed` is of, changed rows or not
+    limit: int  # updates kept per view
+    views: dict[Audience, _View] = field(default_factory=dict)
+    own: dict[tuple[str, Audience], tuple[Row | None, Event | None]] = field(default_factory=dict)
+    viewers: set[asyncio.Event] = field(default_factory=set)  # each one's flag
+    unwatched_since: float = 0.0
+    gone: bool = False  # there is no such board any more
+
+    def view(self, audience: Audience) -> _View:
+        """The audience's view, from its first viewer on."""
+        found = self.views.get(audience)
+        if found is None:
+            found = _View(self.computed.shown(audience), deque(maxlen=self.limit))
+            self.views[audience] = found
+        return found
+
+    def own_row(self, subject: str, audience: Audience) -> Event | None:
+        """The subject's own row, where the view hides something; the same one while it is equal."""
+        known, event = self.own.get((subject, audience), (None, None))
+        row = self.computed.row(subject, audience)
+        if row != known:
+            event = None
+            if row is not None:
+                event = Event(self.name, "own", "", msgspec.json.encode(row).decode())
+            self.own[subject, audience] = (row, event)
+        return event
+
+    def wake(self) -> None:
+        """Let everyone read on."""
+        for viewer in self.viewers:
+            viewer.set()
+
+
+class _Watching:
+    """A viewer's place in a channel."""
+
+    def __init__(self, channel: _Channel, seat: Seat) -> None:
+        self._channel = channel
+        self._seat = seat
+        self._version = seat.version
+        self._told: Event | None = None
+
+    def missed(self) -> list[Event]:
+        """What the viewer hasn't been given yet, all of one instant."""
+        channel, seat = self._channel, self._seat
+        if channel.gone:
+            return [Event(channel.name, "gone", "", "null")]
+        found = channel.view(seat.audience).after(self._version)
+        if found:
+            self._version = found[-1].version
+        if seat.own:
+            row = channel.own_row(seat.own, seat.audience)
+            if row is not None and row is not self._told:
+                found = [row, *found]
+            self._told = row
+        return found
 
 
 class Hub:
@@ -81,26 +237,39 @@ class Hub:
         self._resting_until = 0.0
         self.viewers = 0
 
-    async def watch(self, tenant: str, board: str, version: str) -> AsyncIterator[Event]:
-        """Events for a viewer who knows `version` (empty: nothing), for ever."""
-        channel = await self._open((tenant, board))
-        channel.viewers += 1
+    async def watch(self, tenant: str, boards: Mapping[str, Seat]) -> AsyncGenerator[Event, None]:
+        """Events of these boards for one viewer, for as long as there is one of them.
+
+        While we wait for a slow reader, everything goes on.
+        """
+        flag = asyncio.Event()
+        with ExitStack() as stack:
+            stack.enter_context(self._counted())
+            places = []
+            for board, seat in boards.items():
+                channel = await self._open((tenant, board))
+                stack.enter_context(_watched(channel, flag))
+                places.append(_Watching(channel, seat))
+            while places:
+                flag.clear()
+                for place in tuple(places):
+                    for event in place.missed():
+                        telemetry.STREAM_EVENTS.labels(event.kind).inc()
+                        if event.kind == "gone":
+                            places.remove(place)
+                        yield event
+                if places:
+                    await flag.wait()
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
         self.viewers += 1
         telemetry.STREAMS.set(self.viewers)
         try:
-            while True:
-                changed = channel.changed
-                for event in channel.after(version):
-                    telemetry.STREAM_EVENTS.labels(event.kind).inc()
-                    yield event
-                    version = event.version
-                if channel.changed is changed:
-                    await changed.wait()
+            yield
         finally:
             self.viewers -= 1
             telemetry.STREAMS.set(self.viewers)
-            channel.viewers -= 1
-            channel.unwatched_since = time.monotonic()
 
     async def tick(self) -> None:
         """Bring every channel up to date; the job calls it again and again."""
@@ -114,6 +283,10 @@ class Hub:
                 try:
                     async with self._computing:
                         await self._refresh(slot, channel)
+                except UnknownBoardError:
+                    channel.gone = True
+                    del self._channels[slot]
+                    channel.wake()
                 except Exception:
                     # One board that can't be computed must not hold up the others.
                     JOB_FAILURES.labels("boards").inc()
@@ -126,8 +299,8 @@ class Hub:
         async with self._computing:
             channel = self._channels.get(slot)
             if channel is None:
-                board = await self._computed(slot, "opened")
-                channel = _Channel(board, board.version, deque(maxlen=self._updates))
+                computed = await self._computed(slot, "opened")
+                channel = _Channel(slot[1], computed, computed.version, self._updates)
                 channel.unwatched_since = time.monotonic()
                 self._channels[slot] = channel
             elif not channel.viewers:  # nobody kept it up to date
@@ -136,32 +309,20 @@ class Hub:
             return channel
 
     async def _refresh(self, slot: Slot, channel: _Channel) -> None:
-        old, new = channel.board, await self._computed(slot, "moved")
+        old, new = channel.computed, await self._computed(slot, "moved")
         channel.seen = new.version
         if new.version == old.version:
             return
-        if new.period != old.period or new.unit != old.unit:
-            # A new period is another board: nothing of the old one is worth keeping.
-            channel.board, channel.snapshot = new, None
-            channel.updates.clear()
-        else:
-            rows, removed = difference(old, new)
-            if not rows and not removed:
-                return
-            body = {
-                "version": new.version,
-                "previous": old.version,
-                "as_of": new.as_of,
-                "rows": rows,
-                "removed": removed,
-            }
-            event = Event("update", new.version, msgspec.json.encode(body).decode())
-            channel.board, channel.snapshot = new, None
-            channel.updates.append((old.version, event))
-        waiting, channel.changed = channel.changed, asyncio.Event()
-        waiting.set()
+        channel.computed = new
+        # A new period is another board: nothing of the old one is worth keeping.
+        anew = new.kind != old.kind
+        changed = anew
+        for audience, view in channel.views.items():
+            changed = view.advance(new.shown(audience), anew=anew) or changed
+        if changed or channel.own:
+            channel.wake()
 
-    async def _computed(self, slot: Slot, cause: str) -> Board:
+    async def _computed(self, slot: Slot, cause: str) -> Computed:
         telemetry.BOARDS.labels(cause).inc()
         with telemetry.BOARD_SECONDS.time():
             return await self._compute(*slot)
@@ -171,3 +332,13 @@ class Hub:
         for slot, channel in list(self._channels.items()):
             if not channel.viewers and channel.unwatched_since < before:
                 del self._channels[slot]
+
+
+@contextmanager
+def _watched(channel: _Channel, flag: asyncio.Event) -> Iterator[None]:
+    channel.viewers.add(flag)
+    try:
+        yield
+    finally:
+        channel.viewers.discard(flag)
+        channel.unwatched_since = time.monotonic()

@@ -7,16 +7,14 @@ only if the number hasn't moved meanwhile.
 
 import time
 from collections.abc import Sequence
-from decimal import Decimal
 
 from kit.clock import real_micros
 from kit.database import Database, Transaction
 from kit.publisher import Publisher
-from schemas.money import from_minor
 from schemas.periods import GRAINS, written
 from schemas.spm import Measure
 from services.metrics import telemetry
-from services.metrics.domain.catalogue import COUNT
+from services.metrics.domain import numbers
 from services.metrics.store import counters, publishing
 from services.metrics.store.context import Context
 from services.metrics.store.counters import Group
@@ -93,7 +91,10 @@ class Folder:
             for tenant, day in {(group.tenant, group.day) for group in groups}
         }
         starts = [days[group.tenant, group.day] for group in groups]
-        now = real_micros()
+        # Never behind an earlier fold, whatever the clocks of two replicas say: who reads only what
+        # has changed since then finds it by its version.
+        known = await counters.sequences(transaction, tenants)
+        now = max(real_micros(), max(known.values()) + 1)
         await counters.fold(transaction, groups, starts, version=now, published=published)
         await counters.bump(transaction, tenants, now)
         return groups
@@ -138,6 +139,6 @@ def measure(touched: Touched) -> Measure:
         metric=touched.metric,
         period=written(touched.grain, touched.start),  # type: ignore[arg-type]  # stored by `fold`
         unit=unit,
-        value=Decimal(touched.value) if unit == COUNT else from_minor(touched.value, unit),
+        value=numbers.decimal(touched.value, unit),
         count=touched.count,
     )

@@ -1,11 +1,11 @@
-"""The pages people look at: the TV leaderboard and the list of boards.
+"""The pages people look at: boards, for the wall and for the desk, and those of people and teams.
 
 A page holds no data: it is the same file for everyone, and its script asks the API, which decides
 what this person may see. Here is only what a browser needs before that: a way in, and the files.
 
 - `?token=…` on any page is the way in. A token that is accepted becomes the cookie that kit.auth
   reads, and the browser is sent to the address without it, so that it stays out of history and
-  bookmarks.
+  bookmarks. Whatever else the address asks for stays in it.
 - The cookie is SameSite=Strict, which browsers withhold when a link in a chat or an e-mail leads
   here, redirects included. Such a visit first gets a page that loads the address again, now from
   our own site.
@@ -17,11 +17,12 @@ what this person may see. Here is only what a browser needs before that: a way i
 import hashlib
 import html
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from http import HTTPStatus
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Request
 from starlette.datastructures import Headers
@@ -37,11 +38,15 @@ MEDIA_TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
+OWN = "me"  # /people/me leads to one's own page
 # The longest a browser keeps a cookie; how long it is good for is up to the token inside.
 COOKIE_SECONDS = 400 * 24 * 3600
 # What RFC 6750 allows in a bearer token, within what fits into a header.
 TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{1,4096}")
+PLACEHOLDER = re.compile(r"%([a-z]+)%")
 LOOPBACK = re.compile(r"localhost|127(\.\d+){3}|::1|\[::1\]|.+\.localhost")
+
+Query = Sequence[tuple[str, str]]
 
 PAGE_HEADERS = {
     # Everything comes from this service; nothing inline runs, and no text is ever parsed as HTML.
@@ -72,11 +77,21 @@ class Site:
     files: dict[str, File]
     pages: dict[str, str]
 
-    def page(self, name: str, status: int = 200, **texts: str) -> HTMLResponse:
-        """A page with its placeholders filled in; every text is escaped."""
-        body = self.pages[name]
-        for key, text in {"version": self.version, **texts}.items():
-            body = body.replace(f"%{key}%", html.escape(text))
+    def page(
+        self, name: str, texts: Mapping[str, str], status: int = 200, fields: Query = ()
+    ) -> HTMLResponse:
+        """A page with its placeholders filled in; every text is escaped.
+
+        `fields` are what a form of the page sends along.
+        """
+        hidden = "".join(
+            f'<input type="hidden" name="{html.escape(key)}" value="{html.escape(value)}">'
+            for key, value in fields
+        )
+        filled = {key: html.escape(text) for key, text in texts.items()}
+        filled |= {"version": self.version, "fields": hidden}
+        # In one go: a text that looks like a placeholder stays as it is.
+        body = PLACEHOLDER.sub(lambda found: filled.get(found[1], found[0]), self.pages[name])
         return HTMLResponse(body, status, headers=PAGE_HEADERS)
 
 
@@ -84,16 +99,45 @@ def router(authenticator: Authenticator) -> APIRouter:
     """The routes of the pages, for the application to include."""
     routes = APIRouter(include_in_schema=False)
     site = _site()
+    _add_pages(routes, authenticator, site)
+    _add_files(routes, site)
+    return routes
+
+
+def _add_pages(routes: APIRouter, authenticator: Authenticator, site: Site) -> None:
+    async def shown(request: Request, address: str, page: str, **texts: str) -> Response:
+        refused = await _enter(authenticator, site, request, address)
+        return refused or site.page(page, texts)
 
     @routes.get("/")
     async def index(request: Request) -> Response:
-        return await _enter(authenticator, site, request, "/") or site.page("index.html")
+        return await shown(request, "/", "index.html")
 
     @routes.get("/tv/{board}")
-    async def board_page(request: Request, board: str) -> Response:
-        address = f"/tv/{quote(board, safe='')}"
-        return await _enter(authenticator, site, request, address) or site.page("board.html")
+    async def wall(request: Request, board: str) -> Response:
+        return await shown(request, _address("tv", board), "board.html", place="wall")
 
+    @routes.get("/boards/{board}")
+    async def desk(request: Request, board: str) -> Response:
+        return await shown(request, _address("boards", board), "board.html", place="desk")
+
+    @routes.get("/teams/{team}")
+    async def team(request: Request, team: str) -> Response:
+        return await shown(request, _address("teams", team), "subject.html", kind="team")
+
+    @routes.get("/people/{person}")
+    async def person(request: Request, person: str) -> Response:
+        address = _address("people", person)
+        refused = await _enter(authenticator, site, request, address)
+        if refused is None and person == OWN:
+            own = (await authenticator.authenticate(request)).person
+            if own:
+                address = _whole(_address("people", own), _others(request))
+                return RedirectResponse(address, HTTPStatus.SEE_OTHER, headers=PAGE_HEADERS)
+        return refused or site.page("subject.html", {"kind": "person"})
+
+
+def _add_files(routes: APIRouter, site: Site) -> None:
     @routes.get("/static/version.json")
     async def version() -> Response:
         return json_response({"version": site.version}, headers={"Cache-Control": "no-store"})
@@ -111,14 +155,14 @@ def router(authenticator: Authenticator) -> APIRouter:
             site, request, name, "public, max-age=31536000, immutable" if same else "no-cache"
         )
 
-    return routes
-
 
 async def _enter(
     authenticator: Authenticator, site: Site, request: Request, address: str
 ) -> Response | None:
     """What stands between this request and the page: nothing for those who are in."""
     token = request.query_params.get("token")
+    others = _others(request)
+    address = _whole(address, others)
     try:
         if token is None:
             await authenticator.authenticate(request)
@@ -128,10 +172,10 @@ async def _enter(
         if problem.status != HTTPStatus.UNAUTHORIZED:
             raise
         if token is None and request.headers.get("sec-fetch-site") == "cross-site":
-            return site.page("again.html", address=address)
+            return site.page("again.html", {"address": address})
         refused = token is not None or COOKIE in request.cookies
         reason = problem.detail if refused else "This page is for the people of the organisation."
-        return site.page("enter.html", problem.status, reason=reason)
+        return site.page("enter.html", {"reason": reason}, problem.status, others)
     response = RedirectResponse(address, HTTPStatus.SEE_OTHER, headers=PAGE_HEADERS)
     response.set_cookie(
         COOKIE,
@@ -143,6 +187,19 @@ async def _enter(
         samesite="strict",
     )
     return response
+
+
+def _address(kind: str, name: str) -> str:
+    return f"/{kind}/{quote(name, safe='')}"
+
+
+def _others(request: Request) -> Query:
+    """What an address asks for beside coming in."""
+    return [(key, value) for key, value in request.query_params.multi_items() if key != "token"]
+
+
+def _whole(address: str, query: Query) -> str:
+    return f"{address}?{urlencode(query)}" if query else address
 
 
 def _bearing(token: str) -> HTTPConnection:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, IPvAnyNetwork
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from kit.settings import KitSettings
@@ -37,6 +37,12 @@ class Settings(BaseSettings):
     publish_rows: int = Field(
         default=5_000, gt=0, description="Measures per publication: bounds its memory."
     )
+    recount_share: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="Share of its time that a process gives to a recount of the past.",
+    )
     board_seconds: float = Field(
         default=0.1, gt=0, description="Pause between looks at what watched boards show."
     )
@@ -52,4 +58,17 @@ class Settings(BaseSettings):
         default=15,
         gt=0,
         description="Pause between keep-alives; proxies cut silence at 30 s.",
+    )
+    secrets_folder: Path | None = Field(
+        default=None,
+        description="Where displays' secrets may be: a folder per tenant, a file per secret.",
+    )
+    display_networks: tuple[IPvAnyNetwork, ...] = Field(
+        default=(),
+        description="Networks of one's own that displays may be in, beside public addresses; a "
+        'JSON list, e.g. `["10.20.0.0/16"]`.',
+    )
+    display_connect_seconds: float = Field(default=3.0, gt=0, description="To reach a display.")
+    display_answer_seconds: float = Field(
+        default=5.0, gt=0, description="For a display to take an event; then it is a failure."
     )

@@ -1,9 +1,9 @@
 """The tables of the metrics service; every one keyed by tenant first."""
 
-from datetime import date
+from datetime import date, datetime
 from typing import ClassVar
 
-from sqlalchemy import Column, Date, Index, MetaData, Table, Text
+from sqlalchemy import Column, Date, DateTime, Index, MetaData, Table, Text
 from sqlmodel import BigInteger, Field, SQLModel
 
 from kit.replica import ReplicaEpochRow, ReplicaRow
@@ -42,7 +42,23 @@ class Fact(SQLModel, table=True):
     version: int = Field(sa_type=BigInteger)
     source: str = Field(sa_type=ID)
     owner_id: str = Field(sa_type=ID)
+    shares: str = Field(sa_type=Text)  # of a shared record, as its field says
+    territories: str = Field(sa_type=Text)  # whose rules it meets, joined with SEPARATOR
+    name: str = Field(sa_type=Text)  # what people call the record
     credits: str = Field(sa_type=Text)
+
+
+class SharedFact(SQLModel, table=True):
+    """Which facts have shares of which owner; rows may be left over from former shares."""
+
+    metadata: ClassVar[MetaData] = METADATA
+    __tablename__ = "shared_fact"
+
+    tenant: str = Field(primary_key=True, sa_type=ID)
+    source: str = Field(primary_key=True, sa_type=ID)
+    owner_id: str = Field(primary_key=True, sa_type=ID)
+    type: str = Field(primary_key=True, sa_type=ID)
+    id: str = Field(primary_key=True, sa_type=ID)
 
 
 # Deltas that wait to be folded. Without key or index, as appending is all that happens to it, and
@@ -54,7 +70,7 @@ PENDING = Table(
     Column("metric", ID, nullable=False),
     Column("unit", ID, nullable=False),
     Column("person", ID, nullable=False),
-    Column("teams", ID, nullable=False),  # joined with domain.credits.TEAM_SEPARATOR
+    Column("subjects", ID, nullable=False),  # joined with domain.credits.SEPARATOR
     Column("day", Date, nullable=False),
     Column("value", BigInteger, nullable=False),
     Column("count", BigInteger, nullable=False),
@@ -102,3 +118,58 @@ class FoldState(SQLModel, table=True):
 
     tenant: str = Field(primary_key=True, sa_type=ID)
     sequence: int = Field(sa_type=BigInteger)
+
+
+class Recount(SQLModel, table=True):
+    """A tenant's last recount of the past: what for, and how far it is.
+
+    `scan` names the reading of the topic that it takes part in, empty before it has begun.
+    """
+
+    metadata: ClassVar[MetaData] = METADATA
+    __tablename__ = "recount"
+
+    tenant: str = Field(primary_key=True, sa_type=ID)
+    types: str = Field(sa_type=Text)  # record types, separated by spaces
+    reason: str = Field(sa_type=Text)
+    requested_at: datetime = Field(sa_type=DateTime(timezone=True))
+    scan: str = Field(sa_type=ID)
+    positions: str = Field(sa_type=Text)  # JSON: offset by partition
+    ends: str = Field(sa_type=Text)
+    done: int = Field(sa_type=BigInteger)  # messages read, of `total`
+    total: int = Field(sa_type=BigInteger)
+    finished_at: datetime | None = Field(sa_type=DateTime(timezone=True), nullable=True)
+
+
+class Display(SQLModel, table=True):
+    """What a display outside was last told, or is to be told.
+
+    `event` is its id, `document` the version of the configuration that it was made for. `due_at` is
+    null when nothing is to be sent; while it is being sent, it is when somebody else may.
+    """
+
+    metadata: ClassVar[MetaData] = METADATA
+    __tablename__ = "display"
+
+    tenant: str = Field(primary_key=True, sa_type=ID)
+    id: str = Field(primary_key=True, sa_type=ID)
+    document: int = Field(sa_type=BigInteger)
+    places: str = Field(sa_type=Text)  # JSON: the order that the event shows
+    event: str = Field(sa_type=ID)
+    body: bytes
+    made_at: datetime = Field(sa_type=DateTime(timezone=True))
+    due_at: datetime | None = Field(sa_type=DateTime(timezone=True), nullable=True)
+    failures: int = Field(sa_type=BigInteger)  # in a row
+    delivered: str = Field(default="", sa_type=ID, sa_column_kwargs={"server_default": ""})
+    delivered_at: datetime | None = Field(sa_type=DateTime(timezone=True), nullable=True)
+    status: str = Field(sa_type=Text)
+
+
+class CatalogueSeen(SQLModel, table=True):
+    """What the shipped catalogue made of each record type when this store was last served."""
+
+    metadata: ClassVar[MetaData] = METADATA
+    __tablename__ = "catalogue_seen"
+
+    type: str = Field(primary_key=True, sa_type=ID)
+    digest: str = Field(sa_type=ID)

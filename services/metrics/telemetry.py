@@ -21,6 +21,11 @@ FINDINGS = Counter(
     "unmapped_owner: map the CRM owner to a person; others: correct the record in the CRM.",
     ["reason"],
 )
+RECOUNT_LEFT = Gauge(
+    "pacesetter_metrics_recount_messages_left",
+    "Messages that a recount of the past has yet to read, when last looked; 0 when none is asked "
+    "for. Not falling: look for failures of the job `recount`.",
+)
 PENDING = Gauge(
     "pacesetter_metrics_pending_deltas",
     "Deltas that waited when last folded here. At METRICS_FOLD_ROWS for long: the store is slow.",
@@ -57,6 +62,12 @@ BOARD_SECONDS = Histogram(
 STREAMS = Gauge(
     "pacesetter_metrics_streams",
     "Open event streams. At the limit: viewers get 503 and try again; add replicas.",
+)
+DISPLAY_EVENTS = Counter(
+    "pacesetter_metrics_display_events_total",
+    "Attempts to tell a display outside of a new order, by outcome: delivered, failed (tried "
+    "again) or given up. Failed or given up: GET /v1/displays says which one and why.",
+    ["outcome"],
 )
 STREAM_EVENTS = Counter(
     "pacesetter_metrics_stream_events_total",

@@ -7,13 +7,41 @@ number itself.
 
 from fastapi import APIRouter
 
-from services.metrics.api import boards, goals, records, values
+from services.metrics.api import (
+    allocation,
+    boards,
+    contests,
+    definitions,
+    displays,
+    exposition,
+    feeds,
+    forecasts,
+    goals,
+    records,
+    series,
+    subjects,
+    values,
+)
 from services.metrics.api.parts import Parts
 
 
 def router(parts: Parts) -> APIRouter:
     """All routes under /v1."""
     routes = APIRouter(prefix="/v1")
-    for module in (values, records, goals, boards):
+    for module in (
+        values,
+        subjects,
+        definitions,
+        records,
+        series,
+        exposition,
+        forecasts,
+        goals,
+        allocation,
+        boards,
+        feeds,
+        displays,
+        contests,
+    ):
         module.add(routes, parts)
     return routes

@@ -1,7 +1,7 @@
 """The words of this service.
 
 metric        what is counted, as data: a *base* metric adds up over records, a *derived* one is a
-              ratio of base metrics, computed on read
+              formula over base metrics, or a statistic of one, computed on read
 contribution  what one record adds to one base metric: a unit, an instant that places it, a value
 credit        a contribution with who gets it: the local day, the person, the teams upwards
 fact          a record's version with its credits; what is retracted when the record changes

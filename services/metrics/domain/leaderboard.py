@@ -1,72 +1,76 @@
-"""Boards: who leads by a metric in the current period, computed from numbers already summed.
+"""Leaderboards: who leads in a window, computed from numbers already summed.
 
-Ranks are over exact numbers. *Movement* compares with the ranking without what happened today,
-which needs no stored snapshot, is the same in every replica, and follows corrections: places gained
-since the start of the local day, None for who wasn't ranked then.
+Scores are exact, and so are places. A score is the value itself, its share of the effective target
+(*attainment*), its change against an own earlier window (*improvement*), a sum of weighted metrics
+(*points*, money in whole units of the currency), or the value per active person of a team
+(*per head*, by who belongs to it on the board's day). Without data, without a target or without a
+past to compare with there is no score, and who has none is listed last, without a place.
+
+*Movement* compares with the ranking without what happened since the beginning of the day, of
+yesterday or of the week. That needs no stored snapshot, is the same in every replica, and follows
+corrections: places gained, None for who wasn't ranked then.
+
+*Bands* group people with their peers, so that those in the middle have someone to compete with: by
+role, by days since joining, or by the quarter of the ranking that they were in in the window
+before (1 is the best quarter; the same numbers give the same bands).
+
+What a viewer may see depends on the metrics' visibility alone, so that there is one board for each
+of at most three *audiences*. Where the ranked metric is hidden, others' value, target, attainment,
+score, gap and number of records are; a place stays if `show_rank` says so, and otherwise rows are
+in the order of names. One's own row is whole but for the gap: it would tell the next one's value.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date
-from decimal import Decimal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time
 from fractions import Fraction
-from typing import Literal
+from math import ceil, lcm
+from zoneinfo import ZoneInfo
 
 import msgspec
 
-from schemas.base import valid_id
 from schemas.directory import Directory
-from schemas.money import exponent
-from schemas.periods import Grain, written
-from services.metrics.domain import numbers
-from services.metrics.domain.catalogue import Catalogue, CatalogueError
+from services.metrics.domain import numbers, ranking, scores
+from services.metrics.domain.boards import Definition
+from services.metrics.domain.catalogue import Base, Catalogue, Metric, Visibility
 from services.metrics.domain.numbers import Part
-from services.metrics.domain.ranking import Number, rank
+from services.metrics.domain.ranking import Moment, Number, Running, rank
+from services.metrics.domain.scopes import Roster
 
-Sums = Mapping[str, Mapping[str, Part]]  # by subject, then base metric
+Audience = Visibility
+Sums = Mapping[str, Mapping[str, Part]]  # by base metric, then subject
+Targets = Mapping[str, Mapping[str, Fraction]]  # by metric, then subject; effective ones
+Moments = Mapping[str, Sequence[Moment]]  # by subject
 
-ROW_LIMIT = 1_000
-
-
-class Definition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A board, as boards.yaml has it."""
-
-    id: str
-    title: str
-    metric: str
-    grain: Grain
-    subjects: Literal["person", "team"] = "person"
-    columns: list[str] = []
-    rank_by: Literal["value", "attainment"] = "value"
-    unit: str = ""  # of money; the organisation's currency when empty
-    limit: int = 100
+AUDIENCES: tuple[Audience, ...] = ("everyone", "managers", "finance")
+NO_SUMS: Sums = {}
+# Ties are told apart by single records, which costs; beyond, equals share their place.
+MOST_EQUALS = 200
 
 
-class Published(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A metric and grain whose numbers are published for every subject."""
-
-    metric: str
-    grain: Grain
-
-
-class Row(msgspec.Struct, frozen=True):
-    """One subject on a board. Decimal numbers are text; None is no data."""
+class Row(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One subject on a board. Decimal numbers are text; None is no data, or `hidden`."""
 
     rank: int | None
     subject: str
     name: str
     team: str
     value: str | None
-    count: int
+    count: int | None
     target: str | None
     attainment: str | None
     gap_to_next: str | None
     movement: int | None
     columns: dict[str, str | None]
+    score: str | None = None  # what improvement and per head are ranked by
+    reached_at: str | None = None  # which tells equals apart, where the board says so
+    band: str | None = None
+    band_rank: int | None = None
+    hidden: bool = False
 
 
-class Board(msgspec.Struct, frozen=True):
-    """A board as it is shown."""
+class Board(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A board as it is shown to an audience."""
 
     board: str
     title: str
@@ -76,55 +80,9 @@ class Board(msgspec.Struct, frozen=True):
     version: str
     as_of: str
     rows: list[Row]
-
-
-class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    boards: list[Definition]
-    publish: list[Published] = []
-
-
-@dataclass(frozen=True, slots=True)
-class Boards:
-    """All boards of an installation, and what is published for everyone."""
-
-    definitions: dict[str, Definition]
-    published: frozenset[tuple[str, str]]
-
-
-def parse(document: object, catalogue: Catalogue) -> Boards:
-    """The boards of a parsed YAML document; raises `CatalogueError` that says where it is wrong."""
-    try:
-        checked = msgspec.convert(document, _Document)
-    except msgspec.ValidationError as error:
-        raise CatalogueError(str(error)) from error
-    problems = [p for d in checked.boards for p in _problems(d, catalogue)]
-    problems += [
-        f"publish: {p.metric!r} is not a base metric"
-        for p in checked.publish
-        if p.metric not in catalogue.base
-    ]
-    ids = [d.id for d in checked.boards]
-    problems += [f"board {i}: the id is used twice" for i in sorted(set(ids)) if ids.count(i) > 1]
-    if problems:
-        raise CatalogueError("; ".join(problems))
-    pairs = {(p.metric, str(p.grain)) for p in checked.publish}
-    pairs |= {(m.id, "day") for m in catalogue.base.values() if m.level == "driver"}
-    return Boards({d.id: d for d in checked.boards}, frozenset(pairs))
-
-
-def _problems(board: Definition, catalogue: Catalogue) -> Iterable[str]:
-    if not valid_id(board.id):
-        yield f"board id {board.id!r}: use letters, digits and ._:@-"
-    for metric in (board.metric, *board.columns):
-        if metric not in catalogue.metrics:
-            yield f"board {board.id}: {metric!r} is not in the catalogue"
-    if not 0 < board.limit <= ROW_LIMIT:
-        yield f"board {board.id}: limit is from 1 to {ROW_LIMIT}"
-    if board.unit:
-        try:
-            exponent(board.unit)
-        except ValueError as error:
-            yield f"board {board.id}: {error}"
+    total: int = 0  # how many take part
+    compared_with: str = ""  # the earlier window of improvements
+    since: str = ""  # the day at whose beginning the places were that movement compares with
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,91 +90,475 @@ class Material:
     """What a board is computed from: all of one instant."""
 
     catalogue: Catalogue
-    directory: Directory
-    day: date
-    sums: Sums  # of the board's period
-    today: Sums  # of `day` alone
-    targets: Mapping[str, Decimal]  # by subject, for the board's metric and period
+    roster: Roster
+    period: str
+    currency: str
+    sums: Sums  # of the board's window
     version: str
     as_of: str
+    targets: Targets = field(default_factory=dict)
+    snapshot: date | None = None  # None: nothing to move from
+    since: Sums = field(default_factory=dict)  # what happened from the snapshot on
+    compared_with: str = ""
+    past: Sums = field(default_factory=dict)  # what improvements are over
+    past_before: Sums = field(default_factory=dict)  # the same, as of the snapshot
+    last: Sums = field(default_factory=dict)  # of the window before, for bands by quarter
+    moments: Moments = field(default_factory=dict)  # of subjects that `tied` names
 
 
-@dataclass(frozen=True, slots=True)
-class _Standing:
-    """Everybody's numbers and places on one board."""
-
-    unit: str
-    names: dict[str, str]
-    values: dict[str, Number | None]
-    places: dict[str, int]
-    before: dict[str, int]  # places without what happened today
-    ahead: dict[int, Number]  # the value of the place before each place
+def audience_of(board: Definition, catalogue: Catalogue, level: Audience) -> Audience:
+    """The lowest audience that sees what this level does: mostly there is one for everybody."""
+    names = (*board.ranked, *board.columns)
+    seen = {metric.visibility for name in names if (metric := catalogue.find(name)) is not None}
+    may_see = AUDIENCES[: AUDIENCES.index(level) + 1]
+    return max((v for v in seen if v in may_see), key=AUDIENCES.index, default="everyone")
 
 
-def compute(board: Definition, material: Material) -> Board:
-    """The board with its ranks, gaps and movement."""
-    metric = material.catalogue.metrics[board.metric]
-    directory = material.directory
-    unit = numbers.unit_of(metric, board.unit or directory.organisation.currency)
-    names = _names(board, directory, material.day)
-    values = {s: numbers.number(metric, material.sums.get(s, {})) for s in names}
-    places = _places(board, values, material, unit)
-    before = _places_before(board, names, material, unit)
-    standing = _Standing(unit, names, values, places, before, _ahead(values, places))
-    order = sorted(names, key=lambda s: (places.get(s, len(names) + 1), names[s], s))
-    period = written(board.grain, directory.calendar.start(board.grain, material.day))
-    return Board(
-        board=board.id,
-        title=board.title,
-        metric=board.metric,
-        unit=unit,
-        period=period,
-        version=material.version,
-        as_of=material.as_of,
-        rows=[_row(board, subject, standing, material) for subject in order[: board.limit]],
-    )
+def hides(metric: Metric, audience: Audience) -> bool:
+    """Whether others' numbers of this metric are kept from the audience."""
+    return AUDIENCES.index(metric.visibility) > AUDIENCES.index(audience)
 
 
-def _names(board: Definition, directory: Directory, day: date) -> dict[str, str]:
-    if board.subjects == "team":
-        return {f"team:{team.id}": team.name for team in directory.teams.values()}
-    return {
-        f"person:{person.id}": person.name
-        for person in directory.people.values()
-        if directory.active(person.id, day)
-    }
+def found(catalogue: Catalogue, metric: str) -> Metric:
+    """The metric that a checked board names."""
+    metric_found = catalogue.find(metric)
+    if metric_found is None:
+        raise KeyError(metric)
+    return metric_found
 
 
-def _places(
-    board: Definition, values: Mapping[str, Number | None], material: Material, unit: str
-) -> dict[str, int]:
-    scores: dict[str, Number | None] = dict(values)
-    if board.rank_by == "attainment":
-        targets = material.targets
-        scores = {s: numbers.attainment(v, targets.get(s), unit) for s, v in values.items()}
-    direction = material.catalogue.metrics[board.metric].direction
-    return rank(scores, higher_is_better=direction == "higher")
+class Scoring:
+    """How a board turns a subject's parts into a value, and that into what it is ranked by."""
+
+    def __init__(self, board: Definition, material: Material, past: Sums) -> None:
+        self._board = board
+        self._material = material
+        self._past = past
+        catalogue = material.catalogue
+        self._terms = [
+            (found(catalogue, name), weight, self.unit_of(name))
+            for name, weight in board.points.items()
+        ]
+        self.higher_is_better = True
+        if board.metric:
+            self.higher_is_better = found(catalogue, board.metric).direction == "higher"
+
+    def unit_of(self, metric: str) -> str:
+        """What a metric is shown in on this board."""
+        return numbers.unit_of(found(self._material.catalogue, metric), self._material.currency)
+
+    @property
+    def unit(self) -> str:
+        """What the board's values are in."""
+        return scores.POINTS if self._terms else self.unit_of(self._board.metric)
+
+    def values(self, sums: Sums, subjects: Iterable[str]) -> dict[str, Number | None]:
+        """Everybody's values."""
+        metric = None if self._terms else found(self._material.catalogue, self._board.metric)
+        if isinstance(metric, Base):
+            of = sums.get(metric.id, {})
+            return {s: part.value if (part := of.get(s)) is not None else None for s in subjects}
+        if all(isinstance(term[0], Base) for term in self._terms) and self._terms:
+            return self._summed(sums, subjects)
+        parts = self.parts()
+        return {s: self.value(s, parts_of(sums, parts, s)) for s in subjects}
+
+    def scores(self, values: dict[str, Number | None]) -> dict[str, Number | None]:
+        """What everybody is ranked by."""
+        if self._board.rank_by in ("value", "points"):
+            return values
+        if self._board.rank_by == "attainment":
+            return self._attained(values)
+        return {subject: self.score(subject, value) for subject, value in values.items()}
+
+    def _attained(self, values: dict[str, Number | None]) -> dict[str, Number | None]:
+        """Attainments, as `scores.attainment` has them, without asking anew for each subject."""
+        targets = self._material.targets.get(self._board.metric, {})
+        each = scores.scale(self.unit)
+        found: dict[str, Number | None] = dict.fromkeys(values)
+        for subject, target in targets.items():
+            value = values.get(subject)
+            if value is not None and target:
+                over, under = value.as_integer_ratio()
+                t_over, t_under = target.as_integer_ratio()
+                found[subject] = Fraction(over * t_under, under * t_over * each)
+        return found
+
+    def _summed(self, sums: Sums, subjects: Iterable[str]) -> dict[str, Number | None]:
+        """Points of base metrics alone, added up as whole numbers over one denominator."""
+        worth = {m.id: Fraction(weight) / scores.scale(unit) for m, weight, unit in self._terms}
+        under = lcm(*(each.denominator for each in worth.values()))
+        totals: dict[str, int] = {}
+        for metric, each in worth.items():
+            factor = each.numerator * (under // each.denominator)
+            for subject, part in sums.get(metric, {}).items():
+                totals[subject] = totals.get(subject, 0) + part.value * factor
+        return {s: Fraction(totals[s], under) if s in totals else None for s in subjects}
+
+    def parts(self) -> list[str]:
+        """The base metrics that values are made from."""
+        catalogue = self._material.catalogue
+        return sorted({part for metric in self._board.ranked for part in catalogue.parts(metric)})
+
+    def value(self, subject: str, parts: Mapping[str, Part | None]) -> Number | None:
+        """One subject's value from its parts."""
+        if not self._terms:
+            return self._number(self._board.metric, subject, parts)
+        return scores.points(
+            (self._number(metric.id, subject, parts), weight, unit)
+            for metric, weight, unit in self._terms
+        )
+
+    def score(self, subject: str, value: Number | None) -> Number | None:
+        """What the subject is ranked by."""
+        if value is None or self._board.rank_by in ("value", "points"):
+            return value
+        if self._board.rank_by == "attainment":
+            return scores.attainment(value, self.target(subject), self.unit)
+        if self._board.rank_by == "per_head":
+            heads = self._material.roster.heads(subject.partition(":")[2])
+            return Fraction(value) / heads if heads else None
+        past = self._number(
+            self._board.metric, subject, parts_of(self._past, self.parts(), subject)
+        )
+        return scores.improvement(value, past, self._board.improvement)
+
+    def target(self, subject: str) -> Fraction | None:
+        """The subject's effective target for the ranked metric."""
+        return self._material.targets.get(self._board.metric, {}).get(subject)
+
+    def missing(self, subject: str, value: Number, score: Number, ahead: Number) -> Fraction | None:
+        """How much more value makes up for the difference to the score ahead."""
+        more = abs(Fraction(ahead) - Fraction(score))
+        if self._board.rank_by == "attainment":
+            target = self.target(subject)
+            return None if target is None else more * target * scores.scale(self.unit)
+        if self._board.rank_by == "per_head":
+            return more * self._material.roster.heads(subject.partition(":")[2])
+        if self._board.rank_by == "improvement" and self._board.improvement == "share":
+            return more * Fraction(value) / (1 + Fraction(score)) if 1 + score else None
+        return more
+
+    def _number(self, metric: str, subject: str, parts: Mapping[str, Part | None]) -> Number | None:
+        catalogue = self._material.catalogue
+        wanted = catalogue.targets(metric)
+        targets = {
+            name: target
+            for name in wanted
+            if (target := self._material.targets.get(name, {}).get(subject)) is not None
+        }
+        return numbers.number(found(catalogue, metric), parts, targets)
 
 
-def _places_before(
-    board: Definition, names: Iterable[str], material: Material, unit: str
-) -> dict[str, int]:
-    """The ranking without today's contributions."""
-    if board.grain == "day":
-        return {}
-    metric = material.catalogue.metrics[board.metric]
-    values: dict[str, Number | None] = {}
-    for subject in names:
-        today = material.today.get(subject, {})
-        sums = material.sums.get(subject, {})
-        parts = {name: part.minus(today.get(name)) for name, part in sums.items()}
-        values[subject] = numbers.number(metric, parts)
-    return _places(board, values, material, unit)
+def parts_of(sums: Sums, parts: Iterable[str], subject: str) -> dict[str, Part | None]:
+    """A subject's parts."""
+    return {part: sums[part].get(subject) if part in sums else None for part in parts}
 
 
-def _ahead(values: Mapping[str, Number | None], places: Mapping[str, int]) -> dict[int, Number]:
-    """For every place but the first, the value of the place before it."""
-    of_place = {place: values[subject] for subject, place in places.items()}
+class Standings:
+    """Everybody's numbers and places on one board, and the rows that are asked for."""
+
+    def __init__(self, board: Definition, material: Material) -> None:
+        self.definition = board
+        self._material = material
+        self._scoring = Scoring(board, material, material.past)
+        self.names = material.roster.names(board.subjects, board.scope)
+        scoring = self._scoring
+        self._values = scoring.values(material.sums, self.names)
+        self._scores = scoring.scores(self._values)
+        self._before: dict[str, Number | None] = {}
+        self._scoring_before = Scoring(board, material, material.past_before)
+        if material.snapshot is not None:
+            before = self._scoring_before
+            self._before = before.scores(before.values(self._sums_before(), self.names))
+        self._reached: dict[str, int] = {}
+        self._rank({})
+        self._bands = self._banded()
+
+    @property
+    def version(self) -> str:
+        """What changes whenever the board may have."""
+        return self._material.version
+
+    @property
+    def kind(self) -> tuple[str, str, str, str]:
+        """What makes it another board: rows of two kinds can't be compared."""
+        material = self._material
+        return (material.period, self._scoring.unit, self.definition.title, material.compared_with)
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """What the board's metrics mean."""
+        return self._material.catalogue
+
+    def conceals(self, audience: Audience) -> bool:
+        """Whether the audience is kept from some of the numbers."""
+        catalogue = self._material.catalogue
+        return any(hides(found(catalogue, m), audience) for m in self.definition.shown)
+
+    def parts(self) -> list[str]:
+        """The base metrics that places depend on."""
+        return self._scoring.parts()
+
+    def tied(self) -> list[str]:
+        """Whose moments are needed to tell equals apart; nobody's where equals share."""
+        if self.definition.ties == "share":
+            return []
+        found: set[str] = set()
+        for places in (self.places, self._places_before):
+            found.update(ranking.tied(places, within=self.definition.limit, at_most=MOST_EQUALS))
+        return sorted(found)
+
+    def settle(self, moments: Moments) -> None:
+        """Tell equals apart by when they reached their score."""
+        self._reached = self._instants(moments, self._scoring)
+        before: Mapping[str, int] = {}
+        if self._material.snapshot is not None:
+            limit = self._second(self._material.snapshot)
+            earlier = {s: [m for m in of if m.at < limit] for s, of in moments.items()}
+            before = self._instants(earlier, self._scoring_before)
+        self._rank(before)
+        self._bands = self._banded()
+
+    def shown(
+        self,
+        audience: Audience,
+        *,
+        own: str = "",
+        around: str = "",
+        rows: int = 0,
+        band: str = "",
+    ) -> Board:
+        """The board for an audience: its first rows, or those around a subject.
+
+        The row of `own` is whole; this is for a single viewer.
+        """
+        order: Sequence[str] = self.order
+        if not self._places_shown(audience):
+            order = list(self.names)  # which are in the order of names
+            if around:  # the order would tell the place: only the row itself
+                rows = 0
+        if band:
+            order = [s for s in order if self._band(s, audience, own=s == own)[0] == band]
+        chosen = ranking.around(order, around, rows) if around else order[: self.definition.limit]
+        material, board = self._material, self.definition
+        return Board(
+            board=board.id,
+            title=board.title,
+            metric=board.metric,
+            unit=self._scoring.unit,
+            period=material.period,
+            version=material.version,
+            as_of=material.as_of,
+            rows=[self._row(s, audience, own=s == own) for s in chosen],
+            total=len(self.names),
+            compared_with=material.compared_with,
+            since=material.snapshot.isoformat() if material.snapshot else "",
+        )
+
+    def row(self, subject: str, audience: Audience) -> Row | None:
+        """A subject's own row; None for who doesn't take part."""
+        return self._row(subject, audience, own=True) if subject in self.names else None
+
+    def _rank(self, reached_before: Mapping[str, int]) -> None:
+        higher = self._scoring.higher_is_better
+        reached = self._reached or None
+        self.places = rank(self._scores, higher_is_better=higher, reached=reached)
+        self._places_before = rank(
+            self._before, higher_is_better=higher, reached=reached_before or None
+        )
+        last, places = len(self.names) + 1, self.places
+        self.order = sorted(self.names, key=lambda s: places.get(s, last))  # equals by name
+        self._ahead = _ahead(self._scores, places)
+
+    def _instants(self, moments: Moments, scoring: Scoring) -> dict[str, int]:
+        found = {}
+        for subject, of in moments.items():
+            at = ranking.reached(of, _running(subject, scoring))
+            if at is not None:
+                found[subject] = at
+        return found
+
+    def _sums_before(self) -> Sums:
+        """The sums without what happened from the snapshot on."""
+        material = self._material
+        found: dict[str, Mapping[str, Part]] = {}
+        for metric, of in material.sums.items():
+            since = material.since.get(metric, {})
+            if not since:
+                found[metric] = of
+                continue
+            left = dict(of)
+            for subject, part in since.items():
+                rest = left[subject].minus(part) if subject in left else None
+                if rest is None:
+                    left.pop(subject, None)
+                else:
+                    left[subject] = rest
+            found[metric] = left
+        return found
+
+    def _second(self, day: date) -> int:
+        """The instant at which a local day begins."""
+        zone = ZoneInfo(self._material.roster.directory.calendar.zone)
+        return int(datetime.combine(day, time(), zone).timestamp())
+
+    def _banded(self) -> dict[str, tuple[str, int]]:
+        """The band and the place in it of everybody who is in one."""
+        board, roster = self.definition, self._material.roster
+        if not board.bands:
+            return {}
+        bands: dict[str, str] = {}
+        if board.bands == "quarter":
+            last = self._scoring.values(self._material.last, self.names)
+            places = rank(last, higher_is_better=self._scoring.higher_is_better)
+            bands = {s: f"Q{ranking.quarter(p, len(places))}" for s, p in places.items()}
+        else:
+            for subject in self.names:
+                person = subject.partition(":")[2]
+                if board.bands == "role":
+                    bands[subject] = roster.role(person)
+                else:
+                    bands[subject] = tenure_band(roster.tenure(person), board.tenure_bands)
+        within: dict[str, dict[str, Number | None]] = {}
+        for subject, band in bands.items():
+            within.setdefault(band, {})[subject] = self.places.get(subject)
+        ranks = {
+            s: place
+            for of in within.values()
+            for s, place in rank(of, higher_is_better=False).items()
+        }
+        return {s: (band, ranks.get(s, 0)) for s, band in bands.items() if band}
+
+    def _places_shown(self, audience: Audience) -> bool:
+        return self.definition.show_rank or not self._hidden(audience)
+
+    def _band(
+        self, subject: str, audience: Audience, *, own: bool
+    ) -> tuple[str, int] | tuple[None, None]:
+        """The band and the place in it; a quarter of the ranking is as good as a place."""
+        if self.definition.bands == "quarter" and not own and not self._places_shown(audience):
+            return None, None
+        return self._bands.get(subject, (None, None))
+
+    def _hidden(self, audience: Audience) -> bool:
+        catalogue = self._material.catalogue
+        return any(hides(found(catalogue, m), audience) for m in self.definition.ranked)
+
+    def _row(self, subject: str, audience: Audience, *, own: bool) -> Row:
+        board, scoring = self.definition, self._scoring
+        concealed = self._hidden(audience)
+        hidden = concealed and not own
+        place = self.places.get(subject)
+        was = self._places_before.get(subject)
+        if hidden and not board.show_rank:
+            place = was = None
+        value, score = self._values[subject], self._scores[subject]
+        target = scoring.target(subject)
+        ahead = None if place is None else self._ahead.get(place)
+        gap = None
+        if ahead is not None and value is not None and score is not None and not concealed:
+            gap = scoring.missing(subject, value, score, ahead)
+        reached = self._reached.get(subject)
+        band, band_rank = self._band(subject, audience, own=own)
+        return Row(
+            rank=place,
+            subject=subject,
+            name=self.names[subject],
+            team=self._team(subject),
+            value=None if hidden or value is None else scores.text(value, scoring.unit),
+            count=None if hidden else self._count(subject),
+            target=None if hidden or target is None else scores.target_text(target, scoring.unit),
+            attainment=None
+            if hidden
+            else numbers.share_text(scores.attainment(value, target, scoring.unit)),
+            gap_to_next=None if gap is None else self._gap_text(gap),
+            movement=None if was is None or place is None else was - place,
+            columns={c: self._column(c, subject, audience, own=own) for c in board.columns},
+            score=None if hidden or score is None else self._score_text(score),
+            reached_at=None
+            if hidden or reached is None
+            else datetime.fromtimestamp(reached, UTC).isoformat(),
+            band=band,
+            band_rank=band_rank if band_rank and place is not None else None,
+            hidden=hidden,
+        )
+
+    def _count(self, subject: str) -> int:
+        """How many records make up the value."""
+        catalogue, sums = self._material.catalogue, self._material.sums
+        return sum(
+            numbers.count(
+                found(catalogue, metric), parts_of(sums, catalogue.parts(metric), subject)
+            )
+            for metric in self.definition.ranked
+        )
+
+    def _gap_text(self, gap: Fraction) -> str:
+        """Never less than what makes up for the difference."""
+        unit = self._scoring.unit
+        return scores.text(ceil(gap) if scores.whole(unit) else gap, unit)
+
+    def _score_text(self, score: Number) -> str | None:
+        board = self.definition
+        if board.rank_by == "improvement" and board.improvement == "share":
+            return numbers.share_text(Fraction(score))
+        if board.rank_by in ("improvement", "per_head"):
+            return scores.text(score, self._scoring.unit)
+        return None  # the row has it: the value, or the attainment
+
+    def _column(self, column: str, subject: str, audience: Audience, *, own: bool) -> str | None:
+        material = self._material
+        metric = found(material.catalogue, column)
+        if hides(metric, audience) and not own:
+            return None
+        parts = parts_of(material.sums, material.catalogue.parts(column), subject)
+        value = self._scoring._number(column, subject, parts)  # noqa: SLF001  # the same module
+        return None if value is None else scores.text(value, self._scoring.unit_of(column))
+
+    def _team(self, subject: str) -> str:
+        """The name of the person's team, or of the team or territory above."""
+        directory, name = self._material.roster.directory, subject.partition(":")[2]
+        return above(directory, self.definition.subjects, name, self._material.roster.day)
+
+
+def above(directory: Directory, subjects: str, name: str, day: date) -> str:
+    """The name of a person's team, or of what a team or territory is part of."""
+    if subjects == "territory":
+        territory = directory.territories[name].parent
+        part_of = directory.territories.get(territory)
+        return part_of.name if part_of else territory
+    team = directory.teams[name].parent if subjects == "team" else directory.team_of(name, day)
+    known = directory.teams.get(team)
+    return known.name if known else team
+
+
+def tenure_band(days: int | None, limits: Sequence[int]) -> str:
+    """`0-89`, `90-364`, `365+` for the limits 90 and 365; empty where it isn't known."""
+    if days is None:
+        return ""
+    edges = [0, *limits]
+    index = max((n for n, edge in enumerate(edges) if edge <= days), default=0)
+    return f"{edges[index]}-{edges[index + 1] - 1}" if index < len(limits) else f"{edges[index]}+"
+
+
+def _running(subject: str, scoring: Scoring) -> Callable[[Running], Number | None]:
+    units = {part: scoring.unit_of(part) for part in scoring.parts()}
+
+    def score(running: Running) -> Number | None:
+        parts = {m: Part(value, count, units[m]) for m, (value, count) in running.items()}
+        return scoring.score(subject, scoring.value(subject, parts))
+
+    return score
+
+
+def _ahead(scores: Mapping[str, Number | None], places: Mapping[str, int]) -> dict[int, Number]:
+    """For every place but the first, the score of the place before it."""
+    of_place: dict[int, Number] = {}
+    for subject, place in places.items():
+        score = scores[subject]
+        assert score is not None  # or it had no place
+        of_place[place] = score
     ahead: dict[int, Number] = {}
     previous: Number | None = None
     for place in sorted(of_place):
@@ -224,48 +566,6 @@ def _ahead(values: Mapping[str, Number | None], places: Mapping[str, int]) -> di
             ahead[place] = previous
         previous = of_place[place]
     return ahead
-
-
-def _row(board: Definition, subject: str, standing: _Standing, material: Material) -> Row:
-    metric, unit = material.catalogue.metrics[board.metric], standing.unit
-    parts = material.sums.get(subject, {})
-    value, place = standing.values[subject], standing.places.get(subject)
-    was, target = standing.before.get(subject), material.targets.get(subject)
-    better = None if place is None else standing.ahead.get(place)
-    gap = None if better is None or value is None else Fraction(better - value)
-    return Row(
-        rank=place,
-        subject=subject,
-        name=standing.names[subject],
-        team=_team(board, subject, material),
-        value=None if value is None else numbers.text(value, unit),
-        count=numbers.count(metric, parts),
-        target=None if target is None else numbers.target_text(target, unit),
-        attainment=numbers.share_text(numbers.attainment(value, target, unit)),
-        gap_to_next=None if gap is None else numbers.text(abs(gap), unit),
-        movement=None if was is None or place is None else was - place,
-        columns={column: _column(column, board, parts, material) for column in board.columns},
-    )
-
-
-def _column(
-    column: str, board: Definition, parts: Mapping[str, Part], material: Material
-) -> str | None:
-    metric = material.catalogue.metrics[column]
-    value = numbers.number(metric, parts)
-    currency = board.unit or material.directory.organisation.currency
-    return None if value is None else numbers.text(value, numbers.unit_of(metric, currency))
-
-
-def _team(board: Definition, subject: str, material: Material) -> str:
-    """The name of the person's team, or of the team above."""
-    directory, name = material.directory, subject.partition(":")[2]
-    if board.subjects == "team":
-        team = directory.teams[name].parent
-    else:
-        team = directory.team_of(name, material.day)
-    known = directory.teams.get(team)
-    return known.name if known else team
 
 
 def difference(old: Board, new: Board) -> tuple[Sequence[Row], Sequence[str]]:

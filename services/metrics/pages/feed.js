@@ -25,16 +25,25 @@ export class Feed {
   #failures = 0;
   #retry = 0;
   #watch = 0;
+  #refused = false;
+  #ended = new AbortController();
 
-  /** `on` has snapshot(board), update(change), live(), waiting() and refused(status). */
+  /** `on` has snapshot(board), update(change), own(row), live(), waiting() and refused(status). */
   constructor(board, on) {
     this.#address = `/v1/boards/${encodeURIComponent(board)}`;
     this.#on = on;
   }
 
   start() {
-    addEventListener("online", () => this.#reopen());
+    addEventListener("online", () => this.#reopen(), { signal: this.#ended.signal });
     this.#reopen();
+  }
+
+  /** For good: nothing is said any more, and nothing of it stays. */
+  stop() {
+    this.#ended.abort();
+    clearTimeout(this.#retry);
+    this.#close();
   }
 
   #reopen() {
@@ -49,13 +58,17 @@ export class Feed {
     const source = new EventSource(`${this.#address}/events${known}`);
     source.addEventListener("open", () => {
       // Who resumes hears nothing until something happens, and is live all the same.
-      if (known && this.#heard(source)) this.#on.live();
+      if (known && this.#heard(source)) this.#live();
     });
     source.addEventListener("snapshot", (event) => {
       if (this.#heard(source)) this.#snapshot(JSON.parse(event.data));
     });
     source.addEventListener("update", (event) => {
       if (this.#heard(source)) this.#update(JSON.parse(event.data));
+    });
+    // One's own row, where the board hides numbers from those who see it with us; it has no version.
+    source.addEventListener("own", (event) => {
+      if (this.#heard(source)) this.#on.own(JSON.parse(event.data));
     });
     source.addEventListener("error", () => {
       if (source === this.#source || source === this.#successor) this.#failed();
@@ -77,8 +90,7 @@ export class Feed {
 
   #snapshot(board) {
     this.#version = board.version;
-    this.#failures = 0;
-    this.#on.live();
+    this.#live();
     this.#on.snapshot(board);
   }
 
@@ -90,9 +102,14 @@ export class Feed {
       return;
     }
     this.#version = change.version;
-    this.#failures = 0;
-    this.#on.live();
+    this.#live();
     this.#on.update(change);
+  }
+
+  #live() {
+    this.#failures = 0;
+    this.#refused = false;
+    this.#on.live();
   }
 
   /** Silence: is it that nothing happens, or that nothing gets through? */
@@ -104,13 +121,15 @@ export class Feed {
 
   async #failed() {
     this.#close();
-    this.#on.waiting();
+    if (!this.#refused) this.#on.waiting();
     const pause = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** this.#failures);
     this.#failures += 1;
     // Spread out, so that a hundred screens don't all come back in the same instant.
     this.#again(pause * (0.5 + Math.random() / 2));
     const status = await this.#status();
+    if (this.#ended.signal.aborted) return;
     if ([401, 403, 404].includes(status) && this.#source === null) {
+      this.#refused = true;
       this.#on.refused(status);
       this.#again(REFUSED_PAUSE_MS);
     }

@@ -1,15 +1,22 @@
-// The start page: every board, one link each.
+// The start page: every board, for the desk and for the wall.
 
 import { boards, link } from "./boards.js";
+import { at, element } from "./dom.js";
 import * as format from "./format.js";
+import { boardPage, subjectPage } from "./links.js";
 
-const note = document.getElementById("note");
+const note = at("note");
+at("own").href = subjectPage("person:me");
 
 try {
-  const found = await boards();
-  const items = found.map((board) => link(board, detail(board)));
-  document.getElementById("boards").replaceChildren(...items);
-  note.textContent = items.length ? "Live, for the wall and for the phone." : "There is no board yet.";
+  const items = (await boards()).map((board) => {
+    const item = link(board, { detail: detail(board) });
+    const href = boardPage(board.id, { wall: true });
+    item.append(element("a", { class: "wall", href, "aria-label": `${board.title || board.id}, on the wall` }, "On the wall"));
+    return item;
+  });
+  at("boards").replaceChildren(...items);
+  note.textContent = items.length ? "Live, for the desk, the phone and the wall." : "There is no board yet.";
 } catch {
   note.textContent = "The list of boards can't be had right now. Load this page again in a moment.";
 }

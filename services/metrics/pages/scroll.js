@@ -6,7 +6,7 @@ const PAUSE_MS = 12_000;
 const AFTER_INPUT_MS = 60_000;
 const INPUT = ["wheel", "pointerdown", "touchstart", "keydown"];
 
-const wall = matchMedia("(min-width: 75em) and (min-height: 37em)");
+const large = matchMedia("(min-width: 75em) and (min-height: 37em)");
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 export class Scroller {
@@ -22,6 +22,12 @@ export class Scroller {
     setInterval(() => this.#turn(), PAUSE_MS);
   }
 
+  /** To the beginning, for another board. */
+  restart() {
+    scrollTo({ top: 0, behavior: "instant" });
+    this.changed();
+  }
+
   /** The page may have become longer or shorter. */
   changed() {
     this.#button.hidden = !this.#applies();
@@ -29,7 +35,7 @@ export class Scroller {
 
   #applies() {
     const page = document.documentElement;
-    return wall.matches && page.scrollHeight > page.clientHeight + 1;
+    return large.matches && page.scrollHeight > page.clientHeight + 1;
   }
 
   #wait() {

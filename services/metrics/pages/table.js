@@ -3,7 +3,9 @@
 // Text from data is only ever set as text. Nothing is kept of a row that is gone, and every animation
 // ends by itself, so that a screen may run for weeks.
 
+import { element as made, put } from "./dom.js";
 import { DASH, difference, guessUnit, isLarge, number, share, title } from "./format.js";
+import { subjectPage } from "./links.js";
 
 const MOVE = { duration: 900, easing: "cubic-bezier(.2, .8, .2, 1)" };
 const COME = { duration: 500, easing: "ease-out" };
@@ -13,6 +15,10 @@ const FIXED = 6; // columns that every board has
 const PODIUM = 3;
 // With more people than this on the first three places, nobody stands out.
 const CROWD = 5;
+// What movement compares with, as a head and as it is spoken.
+const SINCE = { day: ["Today", "today"], yesterday: ["Since yesterday", "since yesterday"], week: ["This week", "this week"] };
+// What a board is ranked by, where that isn't its value.
+const SCORES = { improvement: "Change", per_head: "Per head" };
 
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
@@ -25,10 +31,16 @@ export class Table {
   #columns = [];
   #board = null;
   #whole = false;
+  #linked;
+
+  /** `linked` names lead to the pages of those who bear them. */
+  constructor({ linked = false } = {}) {
+    this.#linked = linked;
+  }
 
   /** Show these rows of a board, in order; animates from what was shown before. */
   show(board, rows) {
-    const same = this.#board !== null && this.#board.period === board.period;
+    const same = this.#board !== null && this.#board.board === board.board && this.#board.period === board.period;
     this.#board = board;
     this.#setColumns(board, rows);
     this.#setLooks(rows);
@@ -46,8 +58,10 @@ export class Table {
       const texts = rows.map((row) => row.columns[id] ?? null);
       const told = board.columns?.find((column) => column.id === id);
       const unit = told?.unit === "money" ? board.unit : (told?.unit ?? guessUnit(texts, board.unit));
-      return { id, unit, title: told?.title ?? title(id), whole: isLarge(texts) };
+      return { id, unit, title: told?.title ?? title(id), whole: isLarge(texts), of: (row) => row.columns?.[id] ?? null };
     });
+    if (rows.some((row) => row.score)) this.#columns.unshift(scoreOf(board, rows));
+    put(this.#head.querySelector(".movement"), since(board)[0]);
     this.#head.querySelector(".value").textContent = board.metric_title || title(board.metric);
     const heads = this.#columns.map((column, position) => {
       const cell = document.createElement("th");
@@ -74,6 +88,7 @@ export class Table {
     this.#table.classList.toggle("without-attainment", !some("attainment"));
     this.#table.classList.toggle("without-movement", !some("movement"));
     this.#table.classList.toggle("without-gap", !some("gap_to_next"));
+    document.documentElement.style.setProperty("--rows", String(Math.max(1, rows.length)));
     this.#whole = isLarge(rows.map((row) => row.value));
   }
 
@@ -132,19 +147,26 @@ export class Table {
     element.dataset.place = onPodium ? String(row.rank) : "";
     element.classList.toggle("empty", row.value === null);
     put(part("rank"), row.rank === null ? DASH : String(row.rank));
-    fillMovement(part("movement"), row.movement);
-    put(part("name"), row.name || row.subject);
+    fillMovement(part("movement"), row.movement, since(this.#board)[1]);
+    this.#name(part("name"), row);
     part("name").title = row.name;
     put(part("team"), row.team || "");
-    put(part("amount"), number(row.value, unit, { whole: this.#whole }));
+    put(part("amount"), row.hidden ? "hidden" : number(row.value, unit, { whole: this.#whole }));
     put(part("gap"), number(row.gap_to_next, unit, { whole: this.#whole }));
     part("gap").dataset.none = String(row.gap_to_next === null);
     fillAttainment(part("attainment"), row, unit, this.#whole);
     const extras = element.querySelectorAll(".extra");
     this.#columns.forEach((column, position) => {
-      const text = number(row.columns?.[column.id] ?? null, column.unit, { whole: column.whole });
+      const text = number(column.of(row), column.unit, { whole: column.whole, signed: column.signed });
       put(extras[position].firstElementChild, text);
     });
+  }
+
+  #name(place, row) {
+    const href = this.#linked ? subjectPage(row.subject) : null;
+    if (href === null) return put(place, row.name || row.subject);
+    if (place.firstElementChild === null) place.append(made("a", { href }));
+    put(place.firstElementChild, row.name || row.subject);
   }
 
   #flash(element, old, now) {
@@ -194,14 +216,26 @@ function isOnPodium(row) {
   return row.rank !== null && row.rank <= PODIUM && Number(row.value) !== 0;
 }
 
-function fillMovement(cell, movement) {
+/** The column of what a board is ranked by beside its value. */
+function scoreOf(board, rows) {
+  const texts = rows.map((row) => row.score ?? null);
+  const change = board.rank_by === "improvement";
+  const unit = change && board.definition?.improvement !== "difference" ? "ratio" : board.unit;
+  return { unit, title: SCORES[board.rank_by] ?? "Score", whole: isLarge(texts), signed: change, of: (row) => row.score ?? null };
+}
+
+function since(board) {
+  return SINCE[board.definition?.since] ?? SINCE.day;
+}
+
+function fillMovement(cell, movement, when) {
   const [arrow, spoken] = cell.children;
   const direction = movement === null ? "none" : ["down", "same", "up"][Math.sign(movement) + 1];
   cell.dataset.direction = direction;
   const steps = Math.abs(movement ?? 0);
   put(arrow, { none: DASH, same: "=", up: `▲${steps}`, down: `▼${steps}` }[direction]);
   const words = { none: "not ranked before", same: "unchanged", up: `up ${steps}`, down: `down ${steps}` };
-  put(spoken, `${words[direction]} today`);
+  put(spoken, `${words[direction]} ${when}`);
 }
 
 function fillAttainment(cell, row, unit, whole) {
@@ -211,9 +245,4 @@ function fillAttainment(cell, row, unit, whole) {
   cell.querySelector(".fill").style.setProperty("--share", String(Math.min(1, reached)));
   put(cell.querySelector(".percent"), share(row.attainment));
   cell.title = row.target === null ? "No target" : `Target ${number(row.target, unit, { whole })}`;
-}
-
-/** Text is only touched when it differs: an untouched node needs no layout. */
-function put(node, text) {
-  if (node.textContent !== text) node.textContent = text;
 }

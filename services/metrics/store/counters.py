@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from kit.database import Database, Transaction, columns
+from schemas.periods import GRAINS
 
 FOLD_LOCK = "metrics/fold"
 
@@ -17,44 +18,41 @@ WITH taken AS (
     DELETE FROM pending WHERE ctid = ANY (ARRAY(SELECT ctid FROM pending LIMIT $1))
     RETURNING *
 )
-SELECT tenant, metric, unit, person, teams, day, sum(value)::bigint AS value,
+SELECT tenant, metric, unit, person, subjects, day, sum(value)::bigint AS value,
     sum(count)::bigint AS count, coalesce(min(nullif(received, 0)), 0) AS received,
     count(*) AS deltas
-FROM taken GROUP BY tenant, metric, unit, person, teams, day
+FROM taken GROUP BY tenant, metric, unit, person, subjects, day
 """
 
-# Every delta counts for the person, each team upwards and the organisation, in five periods.
+# Every delta counts for the person, everything above and the organisation, in all periods.
 # Subjects first: most deltas of a fold share the day, so that few rows are left for the periods.
 _FOLD = """
 WITH delta AS (
     SELECT * FROM unnest(
         $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[],
-        $8::date[], $9::date[], $10::date[], $11::date[], $12::date[]
-    ) AS d (tenant, metric, unit, person, teams, value, count, day, week, month, quarter, year)
+        {arrays}
+    ) AS d (tenant, metric, unit, person, subjects, value, count, {starts})
 ), of_day AS MATERIALIZED (
-    SELECT d.tenant, d.metric, d.unit, s.subject, d.day, d.week, d.month, d.quarter, d.year,
+    SELECT d.tenant, d.metric, d.unit, s.subject, {d_starts},
         sum(d.value) AS value, sum(d.count) AS count
     FROM delta d
     CROSS JOIN LATERAL (
         SELECT 'org:all'
-        UNION ALL SELECT 'person:' || d.person
-        UNION ALL SELECT 'team:' || t FROM unnest(string_to_array(d.teams, chr(31))) t WHERE t <> ''
+        UNION ALL SELECT 'person:' || d.person WHERE d.person <> ''
+        UNION ALL SELECT t FROM unnest(string_to_array(d.subjects, chr(31))) t WHERE t <> ''
     ) AS s (subject)
-    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+    GROUP BY d.tenant, d.metric, d.unit, s.subject, {d_starts}
 ), summed AS (
     SELECT d.tenant, d.metric, g.grain, g.start, d.unit, d.subject,
         sum(d.value)::bigint AS value, sum(d.count)::bigint AS count
     FROM of_day d
-    CROSS JOIN LATERAL (VALUES
-        ('day', d.day), ('week', d.week), ('month', d.month), ('quarter', d.quarter),
-        ('year', d.year)
-    ) AS g (grain, start)
+    CROSS JOIN LATERAL (VALUES {pairs}) AS g (grain, start)
     GROUP BY 1, 2, 3, 4, 5, 6
     HAVING sum(d.value) <> 0 OR sum(d.count) <> 0
     ORDER BY 1, 2, 3, 4, 5, 6
 ), folded AS (
     INSERT INTO counter AS c (tenant, metric, grain, start, unit, subject, value, count, version)
-    SELECT tenant, metric, grain, start, unit, subject, value, count, $13 FROM summed
+    SELECT tenant, metric, grain, start, unit, subject, value, count, {version} FROM summed
     ON CONFLICT (tenant, metric, grain, start, unit, subject) DO UPDATE
     SET value = c.value + excluded.value, count = c.count + excluded.count,
         version = greatest(c.version + 1, excluded.version)
@@ -62,13 +60,27 @@ WITH delta AS (
 ), touched AS (
     INSERT INTO unpublished AS u
     SELECT folded.* FROM folded
-    JOIN unnest($14::text[], $15::text[], $16::text[]) AS p (tenant, metric, grain)
-        USING (tenant, metric, grain)
+    JOIN unnest({published}) AS p (tenant, metric, grain) USING (tenant, metric, grain)
     ON CONFLICT (tenant, metric, grain, start, unit, subject) DO UPDATE
     SET version = excluded.version
 )
 SELECT count(*) FROM folded
 """
+
+
+def _fold_statement() -> str:
+    first, end = 8, 8 + len(GRAINS)
+    return _FOLD.format(
+        arrays=", ".join(f"${n}::date[]" for n in range(first, end)),
+        starts=", ".join(f"{grain}_" for grain in GRAINS),
+        d_starts=", ".join(f"d.{grain}_" for grain in GRAINS),
+        pairs=", ".join(f"('{grain}', d.{grain}_)" for grain in GRAINS),
+        version=f"${end}::bigint",
+        published=", ".join(f"${end + n}::text[]" for n in (1, 2, 3)),
+    )
+
+
+_FOLD_STATEMENT = _fold_statement()
 
 _BUMP = """
 INSERT INTO fold_state AS s (tenant, sequence)
@@ -76,23 +88,46 @@ SELECT tenant, $2 FROM unnest($1::text[]) AS t (tenant) ORDER BY tenant
 ON CONFLICT (tenant) DO UPDATE SET sequence = greatest(s.sequence + 1, excluded.sequence)
 """
 
+# A window's sums: one counter of a calendar period, or the days of any other window.
 _EXACT = """
 SELECT metric, unit, sum(value)::bigint AS value, sum(count)::bigint AS count FROM (
     SELECT metric, unit, value, count FROM counter
-    WHERE tenant = $1 AND metric = ANY ($2::text[]) AND grain = $3 AND start = $4 AND subject = $6
+    WHERE tenant = $1 AND metric = ANY ($2::text[]) AND grain = $3 AND start >= $4 AND start < $5
+        AND subject = $6
     UNION ALL
     SELECT metric, unit, value, count FROM pending
     WHERE tenant = $1 AND metric = ANY ($2::text[]) AND day >= $4 AND day < $5
         AND ($6 = 'org:all' OR $6 = 'person:' || person
-            OR substr($6, 6) = ANY (string_to_array(teams, chr(31))) AND $6 LIKE 'team:%')
+            OR $6 = ANY (string_to_array(subjects, chr(31))))
 ) AS parts
 GROUP BY metric, unit HAVING sum(count) <> 0 ORDER BY metric, unit
 """
 
-_BOARD = """
-SELECT metric, grain, subject, unit, value, count FROM counter
+_OF_KIND_IN_PERIOD = """
+SELECT metric, subject, unit, value, count FROM counter
 WHERE tenant = $1 AND metric = ANY ($2::text[]) AND grain = $3 AND start = $4
     AND unit = ANY ($5::text[]) AND count <> 0 AND starts_with(subject, $6)
+"""
+
+_OF_KIND_IN_DAYS = """
+SELECT metric, subject, unit, sum(value)::bigint, sum(count)::bigint FROM counter
+WHERE tenant = $1 AND metric = ANY ($2::text[]) AND grain = 'day' AND start >= $3 AND start < $4
+    AND unit = ANY ($5::text[]) AND count <> 0 AND starts_with(subject, $6)
+GROUP BY metric, subject, unit HAVING sum(count) <> 0
+"""
+
+_VARIANTS = """
+SELECT metric, unit, sum(value)::bigint, sum(count)::bigint FROM counter
+WHERE tenant = $1 AND starts_with(metric, $2 || '@') AND grain = $3 AND start >= $4 AND start < $5
+    AND subject = $6 AND count <> 0
+GROUP BY metric, unit HAVING sum(count) <> 0 ORDER BY metric, unit
+"""
+
+_SERIES = """
+SELECT metric, start, unit, value, count FROM counter
+WHERE tenant = $1 AND metric = ANY ($2::text[]) AND grain = $3 AND start >= $4 AND start < $5
+    AND subject = $6 AND count <> 0
+ORDER BY metric, start, unit
 """
 
 _COUNTERS = """
@@ -118,6 +153,19 @@ ON CONFLICT (tenant, metric, grain, start, unit, subject) DO UPDATE SET version 
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """Local days from `start` to before `end`; `grain` when they are a calendar period."""
+
+    start: date
+    end: date
+    grain: str = ""
+
+    def counters(self) -> tuple[str, date, date]:
+        """Grain and range of the counters that make it up."""
+        return self.grain or "day", self.start, self.end
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
     """Pending deltas of one lowest grain, taken and summed."""
 
@@ -125,7 +173,7 @@ class Group:
     metric: str
     unit: str
     person: str
-    teams: str
+    subjects: str  # joined with domain.credits.SEPARATOR
     day: date
     value: int
     count: int
@@ -149,6 +197,17 @@ class SubjectSum:
 
     metric: str
     subject: str
+    unit: str
+    value: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A number of one period in a series of them."""
+
+    metric: str
+    start: date
     unit: str
     value: int
     count: int
@@ -181,20 +240,20 @@ async def fold(
     version: int,
     published: Sequence[tuple[str, str, str]],
 ) -> None:
-    """Add groups to the counters, `starts` being the first days of each one's five periods.
+    """Add groups to the counters, `starts` being the first days of each one's periods (GRAINS).
 
     `published` lists what of it is to be published: (tenant, metric, grain).
     """
     await transaction.driver.execute(
-        _FOLD,
+        _FOLD_STATEMENT,
         [g.tenant for g in groups],
         [g.metric for g in groups],
         [g.unit for g in groups],
         [g.person for g in groups],
-        [g.teams for g in groups],
+        [g.subjects for g in groups],
         [g.value for g in groups],
         [g.count for g in groups],
-        *columns(starts, 5),
+        *columns(starts, len(GRAINS)),
         version,
         *columns(published, 3),
     )
@@ -232,6 +291,38 @@ async def forget_counters(
 
 
 async def exact(
+    transaction: Transaction, tenant: str, *, metrics: Sequence[str], window: Window, subject: str
+) -> list[Sum]:
+    """A subject's numbers, including deltas that aren't folded yet."""
+    rows = await transaction.driver.fetch(_EXACT, tenant, metrics, *window.counters(), subject)
+    return [Sum(*row) for row in rows]
+
+
+async def of_kind(
+    transaction: Transaction,
+    tenant: str,
+    *,
+    metrics: Sequence[str],
+    window: Window,
+    units: Sequence[str],
+    kind: str,
+) -> list[SubjectSum]:
+    """The folded numbers of all subjects of a kind: `person`, `team`, `territory` or `role`."""
+    query = _OF_KIND_IN_PERIOD if window.grain else _OF_KIND_IN_DAYS
+    when = (window.grain, window.start) if window.grain else (window.start, window.end)
+    rows = await transaction.driver.fetch(query, tenant, metrics, *when, units, f"{kind}:")
+    return [SubjectSum(*row) for row in rows]
+
+
+async def variants(
+    transaction: Transaction, tenant: str, *, metric: str, window: Window, subject: str
+) -> list[Sum]:
+    """The folded numbers of a metric that is counted apart: `stages_entered@<stage>`, say."""
+    rows = await transaction.driver.fetch(_VARIANTS, tenant, metric, *window.counters(), subject)
+    return [Sum(*row) for row in rows]
+
+
+async def series(
     transaction: Transaction,
     tenant: str,
     *,
@@ -240,25 +331,10 @@ async def exact(
     start: date,
     end: date,
     subject: str,
-) -> list[Sum]:
-    """A subject's numbers, including deltas that aren't folded yet."""
-    rows = await transaction.driver.fetch(_EXACT, tenant, metrics, grain, start, end, subject)
-    return [Sum(*row) for row in rows]
-
-
-async def board_sums(
-    transaction: Transaction,
-    tenant: str,
-    *,
-    metrics: Sequence[str],
-    grain: str,
-    start: date,
-    units: Sequence[str],
-    kind: str,
-) -> list[SubjectSum]:
-    """The folded numbers of all subjects of a kind (`person` or `team`)."""
-    rows = await transaction.driver.fetch(_BOARD, tenant, metrics, grain, start, units, f"{kind}:")
-    return [SubjectSum(row[0], row[2], row[3], row[4], row[5]) for row in rows]
+) -> list[Point]:
+    """A subject's folded numbers, period by period, of those that start within the days given."""
+    rows = await transaction.driver.fetch(_SERIES, tenant, metrics, grain, start, end, subject)
+    return [Point(*row) for row in rows]
 
 
 async def counters(

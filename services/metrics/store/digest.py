@@ -33,11 +33,14 @@ async def replicated_tenants(transaction: Transaction) -> list[str]:
 
 
 async def checksum(transaction: Transaction, context: Context) -> str:
-    """Digest facts, folded counters, directory and goals; the caller folds first."""
+    """Digest facts, folded counters and all that is replicated; the caller folds first."""
     parts = await digests(transaction)
     for tenant in await replicated_tenants(transaction):
         entries = await context.directory.load(transaction, tenant)
         goals = await context.goals.load(transaction, tenant)
-        for state in (*entries, *goals):
+        boards = await context.boards.load(transaction, tenant)
+        contests = await context.contests.load(transaction, tenant)
+        metrics = await context.metrics.load(transaction, tenant)
+        for state in (*entries, *goals, *boards, *contests, *metrics):
             parts.append(msgspec.structs.replace(state, version=0).encode().decode())
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -1,0 +1,59 @@
+// A team's people and the teams below it, with what each brings to the number that is looked at.
+
+import { ask, eachOf } from "./api.js";
+import { at, element } from "./dom.js";
+import { brief, number, share } from "./format.js";
+import { named } from "./links.js";
+
+// Above, the page would ask too much; a board shows them all.
+const MOST = 60;
+
+export class Members {
+  #view = null;
+
+  show(view) {
+    this.#view = view;
+    at("people").hidden = view.kind !== "team" || view.about.people.length + view.about.teams.length === 0;
+  }
+
+  /** Show what everyone brings to a metric. */
+  async about(metric) {
+    if (at("people").hidden) return;
+    const { about, period, subject, grain } = this.#view;
+    const everyone = [...about.teams, ...about.people];
+    const asked = new Set(everyone.filter((one) => one.may_see).slice(0, MOST));
+    const [rolled, values] = await Promise.all([
+      about.may_open ? ask("/v1/goals/roll-up", { subject, metric: metric.id, period }) : null,
+      eachOf(everyone, (one) => (asked.has(one) ? ask("/v1/values", { subject: one.subject, metric: metric.id, period }) : null)),
+    ]);
+    const rows = everyone.map((one, place) => ({ one, value: values[place] }));
+    rows.sort((a, b) => Number(b.value?.value ?? -Infinity) - Number(a.value?.value ?? -Infinity) || 0);
+    const heads = ["Name", metric.title, "Goal", "Reached", "Pace"];
+    // Roles are written out: on a narrow screen rows are laid out as cards, which takes them away.
+    const table = element("table", { class: "list members", role: "table", "aria-labelledby": "people-title" },
+      element("thead", { role: "rowgroup" }, element("tr", { role: "row" }, ...heads.map((head, place) => element("th", { role: "columnheader", scope: "col", class: place ? "amount" : null }, head)))),
+      element("tbody", { role: "rowgroup" }, ...rows.map(({ one, value }) => row(one, value, grain))));
+    at("people-body").replaceChildren(...[covered(rolled), table].filter((part) => part !== null));
+  }
+}
+
+function row(one, value, grain) {
+  const amount = (text, title) => element("td", { role: "cell", class: "amount", "data-title": title }, text);
+  const name = named(one, { grain });
+  const what = one.subject.startsWith("team:") ? element("small", {}, "Team") : null;
+  return element("tr", { role: "row", "data-subject": one.subject },
+    element("th", { role: "rowheader", scope: "row" }, name, what),
+    amount(brief(value?.value, value?.unit), null),
+    amount(brief(value?.effective_target, value?.unit), "Goal"),
+    amount(share(value?.attainment), "Reached"),
+    amount(share(value?.pace), "Pace"),
+  );
+}
+
+/** How the goals of those below stand to the team's. */
+function covered(rolled) {
+  if (rolled === null || rolled.target === null || !rolled.parts.length) return null;
+  const goal = `The goals below add up to ${brief(rolled.assigned, rolled.unit)}, ${share(rolled.covered)} of the team's ${brief(rolled.target, rolled.unit)}`;
+  const rest = [["gap", "that nobody has"], ["over_assigned", "more than it needs"]].find(([name]) => Number(rolled[name]) > 0);
+  return element("p", { class: "hint" }, rest ? `${goal}: ${number(rolled[rest[0]], rolled.unit, { whole: true })} ${rest[1]}.` : `${goal}.`);
+}

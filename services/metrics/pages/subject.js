@@ -1,0 +1,116 @@
+// The page of a person or a team: their numbers of a period, and what is behind them.
+//
+// Every part asks for its own data and stands for itself: what the API doesn't know, or doesn't tell
+// this reader, is a dash or isn't there, and the rest is shown.
+
+import { ask, eachOf, get, Refused } from "./api.js";
+import { at, element, put } from "./dom.js";
+import * as format from "./format.js";
+import { Funnel } from "./funnel.js";
+import { Heat } from "./heat.js";
+import { named, startPage, subjectPage } from "./links.js";
+import { Members } from "./members.js";
+import { Pace } from "./pace.js";
+import { Records } from "./records.js";
+import { Tiles } from "./tiles.js";
+
+const GRAINS = { week: "Week", month: "Month", quarter: "Quarter", year: "Year" };
+const USUAL = "month";
+const AGAIN_MS = 60_000;
+
+const { kind } = document.body.dataset;
+const subject = `${kind}:${decodeURIComponent(location.pathname.split("/").pop())}`;
+const query = new URLSearchParams(location.search);
+const grain = query.get("grain") in GRAINS ? query.get("grain") : USUAL;
+const asked = /^\d{4}-\d\d-\d\d$/.test(query.get("day") ?? "") ? query.get("day") : null;
+
+const SENTENCES = {
+  401: "You are no longer signed in here.",
+  403: "These numbers aren't yours to see.",
+  404: `There is no such ${kind}.`,
+};
+
+const records = new Records();
+const members = new Members();
+const parts = [records, new Tiles((metric) => records.open(metric)), members, new Pace((metric) => members.about(metric)), new Funnel(), new Heat()];
+let view = null; // what all parts are about: subject, period, catalogue and what may be seen
+let loading = false;
+
+async function load() {
+  if (loading) return;
+  loading = true;
+  try {
+    const about = await get("/v1/subjects", { subject, day: asked });
+    const catalogue = view?.catalogue ?? (await get("/v1/metrics")).metrics;
+    view = seen(about, catalogue);
+    showHead(about);
+    const values = await valuesOf(view);
+    at("note").hidden = true;
+    at("content").hidden = false;
+    await Promise.all(parts.map((part) => part.show(view, values)));
+  } catch (error) {
+    if (!(error instanceof Refused) && !(error instanceof TypeError)) throw error;
+    if (view === null || error.status in SENTENCES) refuse(error);
+  } finally {
+    loading = false;
+  }
+}
+
+function seen(about, catalogue) {
+  const { period, start, end } = about.periods[grain];
+  const shown = catalogue.filter((metric) => !metric.part_only && !metric.for_each);
+  // Only what records add up to opens into them, and adds up over days.
+  const metrics = shown.map((metric) => ({ ...metric, base: !("formula" in metric) }));
+  return { about, catalogue, subject, kind, grain, period, start, end, metrics, today: about.today, mayOpen: about.may_open };
+}
+
+/** Each metric's number; null where there is none to be had. */
+async function valuesOf({ metrics, period }) {
+  const found = await eachOf(metrics, ({ id }) => ask("/v1/values", { subject, metric: id, period }));
+  return new Map(metrics.map((metric, place) => [metric.id, found[place]]));
+}
+
+function showHead(about) {
+  document.title = `${about.name} · Pacesetter`;
+  put(at("name"), about.name);
+  put(at("period"), format.span(view.start, view.end));
+  const steps = [element("a", { href: startPage() }, "Boards"), ...about.above.toReversed().map((team) => named(team, kept()))];
+  at("way").replaceChildren(...steps.map((step) => element("li", {}, step)));
+  const grains = Object.entries(GRAINS).map(([name, title]) => {
+    const current = name === grain ? "true" : null;
+    return element("a", { href: subjectPage(subject, { grain: name, day: asked }), "aria-current": current }, title);
+  });
+  const step = (days, from, label, sign) => {
+    const href = subjectPage(subject, { grain, day: shifted(from, days) });
+    return element("a", { href, class: "step", "aria-label": `The ${grain} ${label}`, rel: days < 0 ? "prev" : "next" }, sign);
+  };
+  const later = view.end < about.today ? step(1, view.end, "after", "›") : null;
+  const before = step(-1, view.start, "before", "‹");
+  at("periods").replaceChildren(...[before, ...grains, later].filter((link) => link !== null));
+  at("periods").hidden = false;
+}
+
+/** What a link to another subject keeps of the period. */
+function kept() {
+  return { grain: grain === USUAL ? null : grain, day: asked };
+}
+
+function shifted(day, days) {
+  const moved = new Date(`${day}T00:00:00Z`);
+  moved.setUTCDate(moved.getUTCDate() + days);
+  return moved.toISOString().slice(0, 10);
+}
+
+function refuse({ status, detail }) {
+  const note = at("note");
+  at("content").hidden = true;
+  note.hidden = false;
+  note.textContent = SENTENCES[status] ?? "The numbers can't be had right now. The page tries again by itself.";
+  if (detail && status !== 401) note.append(" ", detail);
+  const [href, text] = status === 401 ? [location.href, "Sign in again"] : [startPage(), "Go to the boards"];
+  note.append(" ", element("a", { href }, text));
+}
+
+addEventListener("visibilitychange", () => document.hidden || load());
+setInterval(() => document.hidden || load(), AGAIN_MS);
+await load();

@@ -1,0 +1,132 @@
+"""Who a subject is, who belongs to it, and the way to a goal, over HTTP."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import httpx
+import pytest
+
+from schemas.spm import Goal
+from tests.integration.metrics.world import World, organisation, small_company
+from tests.support import TENANT, bearer
+
+NOVEMBER = "month:2026-11-01"
+
+
+@pytest.fixture(autouse=True)
+def today(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = datetime(2026, 11, 3, 12, tzinfo=UTC)
+    monkeypatch.setattr("services.metrics.app.clock.load", lambda _: lambda: now)
+
+
+@pytest.fixture
+async def company(world: World) -> World:
+    await world.apply(*small_company())
+    return world
+
+
+async def asked(world: World, role: str, person: str, path: str, **params: str) -> httpx.Response:
+    async with world.client(bearer(role, person=person)) as client:
+        return await client.get(path, params=params)
+
+
+async def subject(world: World, who: str, role: str = "ops", person: str = "", **more: str) -> Any:
+    answer = await asked(world, role, person, "/v1/subjects", subject=who, **more)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def names(found: list[dict[str, Any]]) -> list[str]:
+    return [each["name"] for each in found]
+
+
+async def test_a_person_is_below_teams(company: World) -> None:
+    found = await subject(company, "person:p1", "rep", "p1")
+
+    assert (found["name"], found["today"], found["zone"]) == (
+        "Person 1",
+        "2026-11-03",
+        "Europe/Berlin",
+    )
+    assert [(team["name"], team["may_see"]) for team in found["above"]] == [
+        ("North", True),
+        ("All-Sales", False),
+    ]
+    assert found["people"] == found["teams"] == []
+    assert found["may_open"]
+
+
+async def test_a_team_has_people_and_teams(company: World) -> None:
+    found = await subject(company, "team:north", "rep", "p1")
+    assert [(p["subject"], p["may_see"]) for p in found["people"]] == [
+        ("person:p1", True),
+        ("person:p2", False),
+    ]
+    assert not found["may_open"]
+
+    found = await subject(company, "team:all-sales", "manager", "p4")
+    assert names(found["teams"]) == ["North", "South"]
+    assert all(team["may_see"] for team in found["teams"])
+    assert found["may_open"]
+    assert names((await subject(company, "org:all"))["teams"]) == ["All-Sales"]
+
+
+async def test_periods_are_those_of_the_calendar_around_the_day(company: World) -> None:
+    await company.apply(organisation(version=2, week_start=6, fiscal_year_start=2))
+    found = await subject(company, "org:all", day="2026-12-31")
+
+    periods = found["periods"]
+    assert periods["week"] == {
+        "period": "week:2026-12-27",
+        "start": "2026-12-27",
+        "end": "2027-01-02",
+    }
+    assert periods["quarter"]["period"] == "quarter:2026-11-01"
+    assert periods["year"]["end"] == "2027-01-31"
+    assert (found["day"], found["today"]) == ("2026-12-31", "2026-11-03")
+
+
+@pytest.mark.parametrize(
+    ("role", "person", "who", "status"),
+    [
+        ("rep", "p1", "person:p2", 403),
+        ("rep", "p1", "team:south", 403),
+        ("manager", "p4", "person:p2", 200),
+        ("ops", "", "person:nobody", 404),
+        ("ops", "", "team:nowhere", 404),
+        ("ops", "", "role:closer", 200),
+        ("ops", "", "nonsense", 422),
+    ],
+)
+async def test_who_may_know(company: World, role: str, person: str, who: str, status: int) -> None:
+    answer = await asked(company, role, person, "/v1/subjects", subject=who)
+    assert answer.status_code == status, answer.text
+    course = {"subject": who, "metric": "calls_made", "period": NOVEMBER}
+    answer = await asked(company, role, person, "/v1/goals/course", **course)
+    assert answer.status_code == (404 if status == 200 else status)  # there is no goal
+
+
+async def test_the_course_of_a_goal_leads_to_its_target(company: World) -> None:
+    goal = Goal(
+        tenant=TENANT,
+        version=1,
+        subject="person:p1",
+        metric="revenue_won",
+        period=NOVEMBER,
+        target=Decimal(2100),
+        unit="EUR",
+        days="business",
+    )
+    await company.apply(goal)
+    wanted = {"subject": "person:p1", "metric": "revenue_won", "period": NOVEMBER}
+    course = (await asked(company, "rep", "p1", "/v1/goals/course", **wanted)).json()
+    value = (await asked(company, "rep", "p1", "/v1/values", **wanted)).json()
+
+    days = {each["day"]: each["expected"] for each in course["days"]}
+    assert len(days) == 30
+    assert days["2026-11-01"] == "0.00"  # a Sunday
+    assert days["2026-11-02"] == value["expected"] == "100.00"  # 21 business days
+    assert days["2026-11-30"] == value["effective_target"] == "2100.00"
+    derived = wanted | {"metric": "win_rate"}
+    assert (await asked(company, "rep", "p1", "/v1/goals/course", **derived)).status_code == 422
