@@ -17,6 +17,7 @@ def instant(text: str) -> datetime:
 
 def a_record(
     kind: str = "opportunity",
+    /,
     number: str = "crm:1",
     *,
     version: int = 1,

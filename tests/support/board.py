@@ -41,9 +41,14 @@ def a_row(rank: int | None, name: str, value: str | None, **others: Any) -> Row:
 
 
 class Stage:
-    """One board on a port of its own, which can go away and come back."""
+    """One board on a port of its own, which can go away and come back.
 
-    def __init__(self, rows: list[Row]) -> None:
+    It may be had under several names, for screens that change between boards.
+    """
+
+    def __init__(self, rows: list[Row], *, names: tuple[str, ...] = (BOARD,)) -> None:
+        self.names = names
+        self.own: Row | None = None  # one's own row, where the board hides numbers
         self.rows = {row["subject"]: row for row in rows}
         self.version = 1
         self.updates: list[dict[str, Any]] = []
@@ -53,6 +58,7 @@ class Stage:
             "metric": "revenue_won",
             "unit": "EUR",
             "period": "month:2026-11-01",
+            "since": "2026-11-22",
         }
         self.streams = 0  # opened so far
         self._running = False
@@ -76,6 +82,14 @@ class Stage:
         }
         self.version += 1
         self.updates.append(change)
+        self._wake()
+
+    def begin(self, period: str, *rows: Row) -> None:
+        """Another period: those who watch get a snapshot of it."""
+        self.rows = {row["subject"]: row for row in rows}
+        self.info["period"] = period
+        self.version += 1
+        self.updates.append(self._snapshot() | {"previous": ""})
         self._wake()
 
     def change_unheard(self, *rows: Row) -> None:
@@ -111,22 +125,26 @@ class Stage:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
-    def _snapshot(self) -> dict[str, Any]:
+    def _snapshot(self, board: str = BOARD) -> dict[str, Any]:
         rows = sorted(self.rows.values(), key=lambda row: (row["rank"] or 10**9, row["name"]))
-        return self.info | {"version": f"v{self.version}", "as_of": "", "rows": rows}
+        named = {} if board == BOARD else {"board": board, "title": f"The board {board}"}
+        now = {"version": f"v{self.version}", "as_of": "", "rows": rows, "total": len(rows)}
+        return self.info | named | now
 
-    async def _events(self, known: str) -> AsyncIterator[str]:
+    async def _events(self, known: str, board: str) -> AsyncIterator[str]:
         sent = len(self.updates)
         versions = [change["previous"] for change in self.updates]
         if known in versions:
             sent = versions.index(known)
         elif known != f"v{self.version}":
-            yield _event("snapshot", self._snapshot())
+            yield _event("snapshot", self._snapshot(board))
+        if self.own is not None:
+            yield f"event: own\ndata: {json.dumps(self.own)}\n\n"
         yield ": hello\n\n"
         while self._running:
             changed = self._changed
             for change in self.updates[sent:]:
-                yield _event("update", change)
+                yield _event("update" if change["previous"] else "snapshot", change)
             sent = len(self.updates)
             await changed.wait()
 
@@ -152,18 +170,19 @@ class Stage:
 
         @app.get("/v1/boards/{board}")
         async def snapshot(_: who, board: str) -> dict[str, Any]:
-            if board != BOARD:
+            if board not in self.names:
                 raise Problem(404, "unknown-board", "There is no such board.")
-            return self._snapshot()
+            return self._snapshot(board)
 
         @app.get("/v1/boards/{board}/events")
         async def events(
             _: who, board: str, last_event_id: Annotated[str, Query()] = ""
         ) -> StreamingResponse:
-            if board != BOARD:
+            if board not in self.names:
                 raise Problem(404, "unknown-board", "There is no such board.")
             self.streams += 1
-            return StreamingResponse(self._events(last_event_id), media_type="text/event-stream")
+            events = self._events(last_event_id, board)
+            return StreamingResponse(events, media_type="text/event-stream")
 
         app.include_router(pages.router(authenticator))
         return app

@@ -37,7 +37,9 @@ class Crm:
 
     asked: list[Asked] = field(default_factory=list)
     faults: deque[Response] = field(default_factory=deque)
+    token_faults: deque[Response] = field(default_factory=deque)
     tokens_given: int = 0
+    takes_tokens: bool = True  # those that it has given
     token: str = STATIC_TOKEN
     lasts: int = 1800
     refresh_token: str = ""
@@ -73,6 +75,9 @@ class Crm:
         form = {
             name: values[0] for name, values in parse_qs((await request.body()).decode()).items()
         }
+        await asyncio.sleep(0.01)  # so that workers meet
+        if self.token_faults:
+            return self.token_faults.popleft()
         basic = request.headers.get("authorization", "").removeprefix("Basic ")
         given = base64.b64decode(basic).decode() if basic else ""
         pair = given or f"{form.get('client_id')}:{form.get('client_secret')}"
@@ -102,27 +107,41 @@ class Crm:
             dict(request.query_params),
             json.loads(body) if body else None,
         )
-        if self.proof(request) != self.token:
+        if self.proof(request) != self.token or not self.takes_tokens:
             return JSONResponse({"message": "The token is expired."}, 401)
         self.asked.append(asked)
         await asyncio.sleep(0.01)  # so that workers meet
-        if self.faults:
+        if self.faults and self.may_fail(asked):
             return self.faults.popleft()
         return self.reply(asked)
+
+    def may_fail(self, _asked: Asked) -> bool:
+        """Whether this is a request that faults are ordered for."""
+        return True
 
 
 @dataclass
 class HubSpot(Crm):
-    """CRM API v3."""
+    """CRM API v3, and associations of v4."""
 
     objects: dict[str, dict[str, Any]] = field(default_factory=dict)  # by type id, by id
     pipelines: list[Any] = field(default_factory=list)
     owners: list[Any] = field(default_factory=list)
     own_properties: Sequence[str] = ()
     poison: str = ""  # an id that makes a whole batch fail
+    merged: dict[str, str] = field(default_factory=dict)  # into what
+    # Ids by type id, id and the others' type id; None: the token's scopes don't have them.
+    links: dict[tuple[str, str, str], list[str]] | None = None
+    link_faults: deque[Response] = field(default_factory=deque)
+
+    def may_fail(self, asked: Asked) -> bool:
+        """What is only asked beside the objects has faults of its own."""
+        return "associations" not in asked.path
 
     def reply(self, asked: Asked) -> Response:
-        """Objects in batches and pages, properties, pipelines and owners."""
+        """Objects in batches and pages, links, properties, pipelines and owners."""
+        if found := re.fullmatch(r"/crm/v4/associations/(.+)/(.+)/batch/read", asked.path):
+            return self._linked(found[1], found[2], asked.json)
         if asked.path == "/crm/v3/owners":
             return JSONResponse({"results": self.owners})
         if asked.path == "/crm/v3/pipelines/deals":
@@ -137,7 +156,8 @@ class HubSpot(Crm):
         return JSONResponse({"message": "no such resource"}, 404)
 
     def _batch(self, known: dict[str, Any], body: Any) -> Response:
-        ids = [each["id"] for each in body["inputs"]]
+        ids = [self.merged.get(each["id"], each["id"]) for each in body["inputs"]]
+        ids = list(dict.fromkeys(ids))
         if self.poison in ids:
             return JSONResponse({"status": "error", "message": "Invalid input JSON"}, 400)
         if len(ids) > (50 if body["propertiesWithHistory"] else 100):
@@ -154,6 +174,43 @@ class HubSpot(Crm):
         }
         body = {"status": "COMPLETE", "results": results, "numErrors": 1, "errors": [error]}
         return JSONResponse(body, 207)
+
+    def _linked(self, near: str, far: str, body: Any) -> Response:
+        """The first of them is the primary one; of an object without any it is said so."""
+        if self.link_faults:
+            return self.link_faults.popleft()
+        if self.links is None:
+            return JSONResponse({"category": "MISSING_SCOPES", "message": "no"}, 403)
+        results: list[Any] = []
+        errors: list[Any] = []
+        for number in (each["id"] for each in body["inputs"]):
+            if number == self.poison:
+                return JSONResponse({"status": "error", "message": "Invalid input JSON"}, 400)
+            to: list[Any] = [
+                {
+                    "toObjectId": int(other),
+                    "associationTypes": [
+                        {"category": "HUBSPOT_DEFINED", "typeId": 341, "label": None},
+                        *([] if n else [{"category": "HUBSPOT_DEFINED", "label": "Primary"}]),
+                    ],
+                }
+                for n, other in enumerate(self.links.get((near, number, far), ()))
+            ]
+            if to:
+                results.append({"from": {"id": number}, "to": to})
+                continue
+            error = {
+                "status": "error",
+                "category": "OBJECT_NOT_FOUND",  # as of an object that is gone
+                "subCategory": "crm.associations.NO_ASSOCIATIONS_FOUND",
+                "message": f"No company is associated with deal {number}.",
+                "context": {"fromObjectId": [number], "fromObjectType": ["deal"]},
+            }
+            errors.append(error)
+        answer: dict[str, Any] = {"status": "COMPLETE", "results": results}
+        if errors:
+            answer |= {"numErrors": len(errors), "errors": errors}
+        return JSONResponse(answer, 207 if errors else 200)
 
     def _shown(self, found: Any, body: Any) -> Any:
         """Only the properties that were asked for; null where there is none."""

@@ -1,0 +1,270 @@
+"""A person's page on the real API: what it shows is what the API says, to everyone who may look."""
+
+import re
+from collections.abc import AsyncIterator
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, Page, Route, expect
+
+from deploy.local import Stack
+from tests.support.accessible import barriers, sideways
+from tests.support.browser import complaints, launched
+from tests.support.company import NOVEMBER, Company, a_company
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+ADA = "person:ada"
+DASH = "\N{EN DASH}"
+DESK: Any = {"width": 1280, "height": 900}
+PHONE: Any = {"width": 360, "height": 780}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    async with launched() as browser:
+        yield browser
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def company(stack: Stack) -> AsyncIterator[Company]:
+    async with a_company(stack) as company:
+        yield company
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def page(browser: Browser) -> AsyncIterator[Page]:
+    context = await browser.new_context(viewport=DESK, locale="en-GB")
+    yield await context.new_page()
+    await context.close()
+
+
+async def enter(page: Page, company: Company, path: str = "/people/me", *, by: str = "ada") -> None:
+    await page.goto(company.link(path, "rep", person=by))
+    await expect(page.locator("#content")).to_be_visible()
+    await expect(page.locator("#pace-said")).not_to_be_empty()
+
+
+def plain(text: str) -> str:
+    """The digits of a number as it is written in English."""
+    return re.sub(r"[^0-9.\-]", "", text)
+
+
+def euros(value: str) -> str:
+    """A larger amount as the page writes it."""
+    return f"€{Decimal(value).quantize(Decimal(1), ROUND_HALF_UP):,}"
+
+
+async def test_every_number_is_the_apis(page: Page, company: Company) -> None:
+    found = complaints(page)
+    await enter(page, company)
+    assert page.url == f"{company.address}/people/ada"
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Ada Lovelace")
+    await expect(page.locator("#period")).to_have_text("November 2026")
+
+    for metric in ("revenue_won", "deals_won", "calls_made", "win_rate", "average_deal_size"):
+        said = await company.get(
+            "/v1/values", person="ada", subject=ADA, metric=metric, period=NOVEMBER
+        )
+        tile = page.locator(f'[data-metric="{metric}"]')
+        shown = Decimal(plain(await tile.locator(".number").inner_text()))
+        exact = Decimal(said["value"]) * (100 if said["unit"] == "ratio" else 1)
+        assert abs(shown - exact) <= Decimal("0.5"), metric
+        towards = tile.locator(".reached")
+        if said["target"] is None:
+            await expect(towards).to_be_hidden()
+        else:
+            reached = f"{int(Decimal(said['attainment']) * 100)}% of "
+            assert (await towards.inner_text()).startswith(reached)
+    dashes = await page.locator("#dashes-list").text_content()
+    assert f"Demos {DASH}" in (dashes or "")
+    assert found == []
+
+
+async def test_the_chart_says_in_words_and_as_a_table_what_it_shows(
+    page: Page, company: Company
+) -> None:
+    asked = {"subject": ADA, "metric": "revenue_won", "period": NOVEMBER}
+    value = await company.get("/v1/values", person="ada", **asked)
+    forecast = await company.get("/v1/forecasts", person="ada", **asked)
+    await enter(page, company)
+
+    image = page.get_by_role("img", name=re.compile("Revenue won: "))
+    await expect(image).to_be_visible()
+    said = await page.locator("#pace-said").inner_text()
+    for amount in (
+        value["value"],
+        value["effective_target"],
+        value["required_per_day"],
+        str(Decimal(value["expected"]) - Decimal(value["value"])),
+        *(forecast["distribution"][name] for name in ("p10", "p50", "p90")),
+    ):
+        assert euros(amount) in said, amount
+    for line in ("actual", "expected", "goal", "band"):
+        assert await image.locator(f".{line}").count() == 1, line
+
+    await page.get_by_text("As a table").click()
+    rows = page.get_by_role("region", name="Pace by day").locator("tbody tr")
+    await expect(rows).to_have_count(30)
+    cells = [await row.locator("td").all_inner_texts() for row in await rows.all()]
+    assert Decimal(plain(cells[16][0])) == Decimal(value["value"])  # the 17th is today
+    assert cells[17][0] == DASH
+    assert cells[15][1] == euros(value["expected"])
+    assert cells[-1][1] == euros(value["effective_target"])
+
+
+async def test_a_number_opens_into_its_records_by_keyboard(page: Page, company: Company) -> None:
+    said = await company.get(
+        "/v1/values", person="ada", subject=ADA, metric="calls_made", period=NOVEMBER
+    )
+    await enter(page, company)
+    number = page.get_by_role("button", name=re.compile("^Calls made, "))
+
+    await number.focus()
+    await page.keyboard.press("Enter")
+    dialog = page.get_by_role("dialog", name="Calls made")
+    rows = dialog.locator("tbody tr")
+    await expect(rows).to_have_count(said["count"])
+    await expect(dialog.locator("#records-sum")).to_have_text(
+        f"Ada Lovelace, November 2026: {said['value']} from {said['count']} records"
+    )
+    assert await barriers(page) == []
+    async with page.expect_download() as download:
+        await dialog.get_by_role("link", name="All as CSV").click()
+    lines = (await (await download.value).path()).read_text().splitlines()
+    assert len(lines) == 1 + said["count"]
+
+    await page.keyboard.press("Escape")
+    await expect(dialog).to_be_hidden()
+    await expect(number).to_be_focused()
+
+
+async def test_a_long_list_is_had_a_page_at_a_time(page: Page, company: Company) -> None:
+    asked = {"subject": ADA, "metric": "calls_made", "period": "year:2026-01-01"}
+    said = await company.get("/v1/values", person="ada", **asked)
+    pages = range(100, said["count"] + 100, 100)
+    assert len(pages) > 1
+    await enter(page, company, "/people/ada?grain=year")
+    await page.get_by_role("button", name=re.compile("^Calls made, ")).click()
+
+    rows = page.locator("#records-rows tr")
+    more = page.get_by_role("button", name="Show more")
+    for there in pages[:-1]:
+        await expect(rows).to_have_count(there)
+        await more.click()
+        await expect(rows.nth(there).locator("th")).to_be_focused()
+    await expect(rows).to_have_count(said["count"])
+    await expect(more).to_be_hidden()
+    ids = await rows.locator("small").all_inner_texts()
+    assert len(set(ids)) == said["count"]
+
+
+async def test_the_heat_map_is_a_table_of_the_apis_numbers(page: Page, company: Company) -> None:
+    said = await company.get(
+        "/v1/heatmap", person="ada", subject=ADA, metric="calls_made", period=NOVEMBER
+    )
+    await enter(page, company)
+    table = page.locator("table.heat")
+    heads = await table.locator("thead th").all_inner_texts()
+    rows = [
+        (await row.locator("th").inner_text(), await row.locator("td").all_text_contents())
+        for row in await table.locator("tbody tr").all()
+    ]
+
+    assert [day for day, _ in rows] == ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
+    shown = {
+        (weekday, int(hour)): int(count)
+        for weekday, (_, counts) in enumerate(rows, 1)
+        for hour, count in zip(heads, counts, strict=True)
+        if count != "0"
+    }
+    assert shown == {(h["weekday"], h["hour"]): h["count"] for h in said["hours"]}
+
+
+async def test_what_cannot_be_had_leaves_the_rest(page: Page, company: Company) -> None:
+    async def refused(route: Route) -> None:
+        await route.fulfill(status=404, json={"detail": "There is no such thing."})
+
+    for path in ("forecasts", "funnel", "heatmap", "goals/course", "series"):
+        await page.route(f"**/v1/{path}?*", refused)
+    await page.route("**/v1/values?*metric=calls_made*", refused)
+    await enter(page, company)
+
+    await expect(page.locator('[data-metric="revenue_won"] .number')).to_contain_text("€")
+    await expect(page.locator("#pace-said")).to_contain_text("Revenue won: ")
+    await expect(page.locator("#pace-body")).to_contain_text(f"Forecast {DASH}", ignore_case=True)
+    await expect(page.locator("#funnel")).to_be_hidden()
+    await expect(page.locator('[data-metric="calls_made"]')).to_have_count(0)
+    assert f"Calls made {DASH}" in (await page.locator("#dashes-list").text_content() or "")
+
+
+@pytest.mark.parametrize(
+    ("path", "sentence"),
+    [
+        ("/people/di", "These numbers aren't yours to see."),
+        ("/people/nobody", "These numbers aren't yours to see."),
+        ("/teams/south", "These numbers aren't yours to see."),
+    ],
+)
+async def test_what_may_not_be_seen_is_said_in_a_sentence(
+    page: Page, company: Company, path: str, sentence: str
+) -> None:
+    await page.goto(company.link(path, "rep", person="ada"))
+    await expect(page.locator("#note")).to_contain_text(sentence)
+    await expect(page.locator("#content")).to_be_hidden()
+    await expect(page.locator("#note").get_by_role("link")).to_have_text("Go to the boards")
+    assert await barriers(page) == []
+
+
+async def test_nobody_is_not_found(page: Page, company: Company) -> None:
+    await page.goto(company.link("/people/nobody", "ops"))
+    await expect(page.locator("#note")).to_contain_text("There is no such person.")
+
+
+async def test_german_formats(page: Page, company: Company) -> None:
+    await enter(page, company, "/people/ada?lang=de&day=2026-11-17")
+
+    figures = page.locator(".standing strong")
+    await expect(figures.nth(1)).to_have_text("100.000\N{NO-BREAK SPACE}€")
+    await expect(page.locator('[data-metric="win_rate"] .number')).to_have_text(
+        re.compile(r"^\d+,\d\s%$")
+    )
+    await expect(page.locator('[data-metric="sales_cycle"] .number')).to_contain_text("Tg.")
+    await expect(page.locator("table.heat tbody th").first).to_have_text("Mo")
+    week = page.get_by_role("navigation", name="Period").get_by_role("link", name="Week")
+    await week.click()
+    await expect(page.locator("#period")).to_have_text(re.compile(r"^16\..22\. November 2026$"))
+    assert "lang=de" in page.url
+
+
+async def test_periods_are_gone_through(page: Page, company: Company) -> None:
+    await enter(page, company)
+    periods = page.get_by_role("navigation", name="Period")
+    await expect(periods.locator("[aria-current]")).to_have_text("Month")
+    await expect(periods.get_by_role("link", name="The month after")).to_have_count(0)
+
+    await periods.get_by_role("link", name="The month before").click()
+    await expect(page.locator("#period")).to_have_text("October 2026")
+    asked = {"subject": ADA, "metric": "deals_won", "period": "month:2026-10-01"}
+    said = await company.get("/v1/values", person="ada", **asked)
+    await expect(page.locator('[data-metric="deals_won"] .number')).to_have_text(said["value"])
+    await periods.get_by_role("link", name="The month after").click()
+    await expect(page.locator("#period")).to_have_text("November 2026")
+
+
+@pytest.mark.parametrize("path", ["/", "/people/ada", "/people/ada?grain=year"])
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+async def test_everyone_can_use_it_everywhere(
+    browser: Browser, company: Company, path: str, size: Any
+) -> None:
+    context = await browser.new_context(viewport=size, locale="de-DE")
+    page = await context.new_page()
+    await page.goto(company.link(path, "rep", person="ada"))
+    await expect(page.locator(".boards a, #pace-said").first).to_be_visible()
+    await page.locator("details").evaluate_all("all => all.forEach(one => { one.open = true })")
+
+    assert await barriers(page) == []
+    assert await sideways(page) == []
+    await context.close()
