@@ -1,7 +1,8 @@
 """A real Prometheus scrapes every instrument: each panel's query has data, and the alerts work.
 
-What is scraped is this process: all instruments of the code, moved a little all the time. Four
-targets, as configured for the containers, are that one endpoint under four names.
+What is scraped is a process of its own, without what other tests have left in this one's registry:
+all instruments of the code, moved a little all the time. Four targets, as configured for the
+containers, are that one endpoint under four names.
 """
 
 import json
@@ -9,7 +10,7 @@ import os
 import shutil
 import socket
 import subprocess
-import threading
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -90,26 +91,25 @@ def move_all() -> None:
                         child.inc()
 
 
+def expose(port: int) -> None:
+    """Expose all instruments on the port while they move, for ever."""
+    move_all()
+    start_http_server(port, addr="127.0.0.1")
+    while True:
+        time.sleep(SCRAPE_SECONDS / 2)
+        move_all()
+
+
 @pytest.fixture(scope="module")
 def exposed() -> Iterator[int]:
     """The port where all instruments are exposed while they move."""
-    stop = threading.Event()
-
-    def keep_moving() -> None:
-        while not stop.wait(SCRAPE_SECONDS / 2):
-            move_all()
-
-    move_all()
     port = free_port()
-    server, serving = start_http_server(port, addr="127.0.0.1")
-    moving = threading.Thread(target=keep_moving)
-    moving.start()
-    yield port
-    stop.set()
-    moving.join()
-    server.shutdown()
-    server.server_close()
-    serving.join()
+    command = [sys.executable, "-m", "tests.integration.test_telemetry_stack", str(port)]
+    with subprocess.Popen(command, cwd=DEPLOY.parent) as process:
+        try:
+            yield port
+        finally:
+            process.terminate()
 
 
 @dataclass(frozen=True)
@@ -233,3 +233,7 @@ def test_promtool(arguments: tuple[str, str, str]) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+if __name__ == "__main__":
+    expose(int(sys.argv[1]))

@@ -83,12 +83,12 @@ async def test_a_series_has_every_period_with_its_number_and_goal(ops: httpx.Asy
 
     assert [(p["period"], p["value"], p["count"], p["target"]) for p in revenue["points"]] == [
         ("month:2026-10-01", "100.00", 1, None),
-        (NOVEMBER, "133.33", 3, "266.66"),
+        (NOVEMBER, "133.33", 2, "266.66"),
         ("month:2026-12-01", None, 0, None),
     ]
     assert [p["value"] for p in share["points"]] == [None, "0.5000", None]
     assert list(csv.reader(io.StringIO(as_csv.text)))[2] == [
-        NOVEMBER, "2026-11-01", "133.33", "3", "266.66"
+        NOVEMBER, "2026-11-01", "133.33", "2", "266.66"
     ]  # fmt: skip
 
 

@@ -74,6 +74,8 @@ async def watching(
 def today(monkeypatch: pytest.MonkeyPatch) -> None:
     now = datetime(2026, 11, 3, 12, tzinfo=UTC)
     monkeypatch.setattr("services.metrics.app.clock.load", lambda _: lambda: now)
+    # On a busy machine a round takes long and the next ones rest: here each sale has its own.
+    monkeypatch.setattr("services.metrics.boards.LONG_ROUND_SECONDS", 60.0)
 
 
 @pytest.fixture

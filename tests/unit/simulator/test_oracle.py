@@ -58,7 +58,7 @@ def test_a_won_deal_counts_for_person_teams_and_organisation_on_the_local_day() 
 
     assert of_day == {
         subject: (Decimal("1500.01"), 1)
-        for subject in ("person:ann", "team:a", "team:top", "org:all")
+        for subject in ("person:ann", "role:rep", "team:a", "team:top", "org:all")
     }
     assert values["org:all", "deals_won", "quarter:2026-10-01", "count"] == (Decimal(1), 1)
     assert values["org:all", "revenue_won", "week:2026-11-09", "USD"] == (Decimal("1500.01"), 1)
