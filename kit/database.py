@@ -1,8 +1,8 @@
 """PostgreSQL: one engine per process, one transaction per unit of work, migrations at start.
 
-`Database.transaction()` holds the only commit in the repository. It gives a `Transaction`: an ORM
-`session` for reads and rare writes, and `driver`, the same transaction on the bare asyncpg
-connection, for the set-based hot path (`unnest` arrays; an order of magnitude faster than the ORM).
+`Database.transaction()` holds the only commit in the repository. It gives a `Transaction` on the
+bare asyncpg connection, for set-based statements (`unnest` arrays; an order of magnitude faster
+than an ORM's). SQLAlchemy keeps the pool, SQLModel and Alembic the tables.
 """
 
 import asyncio
@@ -18,11 +18,11 @@ import structlog
 from alembic import command
 from alembic.config import Config
 from asyncpg.exceptions import InterfaceError, PostgresError
+from asyncpg.transaction import Transaction as AsyncpgTransaction
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from kit import telemetry
 
@@ -40,9 +40,8 @@ _TRANSIENT_STATES = ("08", "25006", "40", "53", "55P03", "57P01", "57P02", "57P0
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """An open transaction, seen through the ORM and through the driver; committed by its owner."""
+    """An open transaction; committed by its owner."""
 
-    session: AsyncSession
     driver: asyncpg.Connection
 
     async def lock(self, name: str) -> None:
@@ -80,7 +79,7 @@ class Database:
         self._url = url
         self._migrations = migrations
         self.engine: AsyncEngine = create_async_engine(
-            _async_url(url), pool_size=POOL_SIZE, max_overflow=POOL_SIZE, pool_pre_ping=True
+            _async_url(url), pool_size=POOL_SIZE, max_overflow=POOL_SIZE
         )
         pool: Any = self.engine.pool
         telemetry.DATABASE_CONNECTIONS.set_function(pool.checkedout)
@@ -88,19 +87,42 @@ class Database:
     @contextlib.asynccontextmanager
     async def transaction(self, *, snapshot: bool = False) -> AsyncIterator[Transaction]:
         """Everything inside happens, or nothing does; a `snapshot` sees one instant throughout."""
-        async with AsyncSession(self.engine, expire_on_commit=False) as session:
-            if snapshot:
-                _ = await session.connection(
-                    execution_options={"isolation_level": "REPEATABLE READ"}
-                )
-            # The first statement makes SQLAlchemy begin; without it raw calls would autocommit.
-            await session.exec(text("SELECT 1"))  # type: ignore[call-overload]  # takes text too
-            connection = await session.connection()
-            raw = await connection.get_raw_connection()
-            driver = raw.driver_connection
-            assert driver is not None
-            yield Transaction(session, driver)
-            await session.commit()
+        connection, driver, begun = await self._begin("repeatable_read" if snapshot else None)
+        try:
+            yield Transaction(driver)
+        except BaseException:
+            await _roll_back(connection, begun)
+            raise
+        else:
+            await _commit(connection, begun)
+        finally:
+            await connection.close()
+
+    async def _begin(
+        self, isolation: str | None
+    ) -> tuple[AsyncConnection, asyncpg.Connection, AsyncpgTransaction]:
+        """A pooled connection with a transaction just begun on it.
+
+        BEGIN itself shows whether a connection has died in the pool: asking it before, as
+        SQLAlchemy's `pool_pre_ping` does, takes three round trips more.
+        """
+        for left in reversed(range(2 * POOL_SIZE + 1)):
+            connection = await self.engine.connect()
+            try:
+                raw = await connection.get_raw_connection()
+                driver = raw.driver_connection
+                assert driver is not None
+                begun = driver.transaction(isolation=isolation)
+                await begun.start()
+            except BaseException as error:
+                await connection.invalidate()
+                await connection.close()
+                # Any error: asyncpg has several for a connection that was ended while idle.
+                if not left or not isinstance(error, Exception):
+                    raise
+            else:
+                return connection, driver, begun
+        raise AssertionError  # the last attempt returns or raises
 
     async def migrate(self) -> None:
         """Bring the schema to the newest revision; many processes may call this at once."""
@@ -138,6 +160,24 @@ class Database:
     async def close(self) -> None:
         """Close all connections."""
         await self.engine.dispose()
+
+
+async def _commit(connection: AsyncConnection, begun: AsyncpgTransaction) -> None:
+    try:
+        await begun.commit()
+    except BaseException:
+        await connection.invalidate()  # nobody knows what became of it
+        raise
+
+
+async def _roll_back(connection: AsyncConnection, begun: AsyncpgTransaction) -> None:
+    try:
+        await begun.rollback()
+    except Exception:  # noqa: BLE001  # what it is rolled back for is what counts
+        await connection.invalidate()
+    except BaseException:
+        await connection.invalidate()  # not into the pool with a transaction open
+        raise
 
 
 def alembic_config(migrations: Path, connection: Connection) -> Config:

@@ -1,8 +1,8 @@
 """A service from its parts, started and stopped in the right order.
 
-Start: migrate → publisher → topics → consumer → jobs; a part that can't start ends the process with
-one log line and a non-zero exit, so that whatever supervises it sees the failure. Stop: jobs →
-consumer (finishes its batch) → publisher → database.
+Start: migrate → publishers → topics → consumer → jobs; a part that can't start ends the process
+with one log line and a non-zero exit, so that whatever supervises it sees the failure. Stop: jobs →
+consumer (finishes its batch) → publishers → database.
 
 Every service answers `/livez` (the process works), `/readyz` (Kafka, database and consumer work)
 and `/metrics` (Prometheus).
@@ -59,6 +59,8 @@ class Service:
     jobs: Sequence[Job] = ()
     # What the store holds of keys that were just published; needed where replicas share keys.
     current: Current | None = None
+    # Called after each batch's commit: what follows on it needn't wait for its turn.
+    applied: Callable[[], None] = lambda: None
     # Called after the store is ready and before anything is consumed.
     prepare: Callable[[], Awaitable[None]] | None = None
     # Finishes what jobs derive inside the store (folding, say), so that a rebuild is complete.
@@ -71,11 +73,15 @@ class Service:
     lane_records: int = MAX_RECORDS
     around_batch: AroundBatch = nothing_around
     processor: Processor = field(init=False)
+    # The processors' own way onto Kafka: a producer has one request under way per broker, and what
+    # HTTP callers wait for must not queue behind a batch's results, nor these behind that.
+    results: Publisher = field(init=False)
     consumers: list[Consumer] = field(default_factory=list, init=False)
     started: bool = field(default=False, init=False)
     starting: str = field(default="", init=False)  # which part, for the log when it can't
 
     def __post_init__(self) -> None:
+        self.results = Publisher(self.settings)
         self.processor = self._new_processor()
 
     def _new_processor(self) -> Processor:
@@ -83,9 +89,10 @@ class Service:
             service=self.name,
             prefix=self.settings.topic_prefix,
             database=self.database,
-            publisher=self.publisher,
+            publisher=self.results,
             apply=self.apply,
             current=self.current,
+            applied=self.applied,
         )
 
     def application(self, *, title: str, version: str = "1") -> FastAPI:
@@ -134,8 +141,9 @@ class Service:
         self.starting = "database (<SERVICE>_DATABASE)"
         await self.database.migrate()
         self.starting = "Kafka (PACESETTER_KAFKA)"
-        stack.push_async_callback(self.publisher.stop)
-        await self.publisher.start()
+        for publisher in (self.publisher, self.results):
+            stack.push_async_callback(publisher.stop)
+            await publisher.start()
         await create_topics(self.settings)
         self.starting = "preparation"
         if self.prepare is not None:

@@ -30,7 +30,7 @@ from services.ingest.domain.sources import Source
 from services.ingest.domain.vendors import all_vendors
 from services.ingest.gateway import Sources
 from services.ingest.pacing import read_aside
-from services.ingest.store import events, quarantine, records, rereads
+from services.ingest.store import events, grants, quarantine, records, rereads
 from services.ingest.store.records import RecordKey
 
 # A record that needs reading again is asked for only after the events around it have come in.
@@ -108,8 +108,13 @@ class Handlers:
         Only these are given out: the others come from their topics.
         """
         await self._replica.store(transaction, batch.of(Entry))
-        await self._sources.replica.store(transaction, batch.of(SourceState))
+        changed = await self._sources.replica.store(transaction, batch.of(SourceState))
         await self._sources.refresh(transaction)
+        # The sources file may have one of the same name.
+        in_file = self._sources.in_file
+        gone = [(s.tenant, s.id) for s in changed if s.deleted and not in_file(s.id)]
+        if gone:
+            await grants.forget(transaction, gone)
         await quarantine.discard(transaction, batch.of(Discard))
         requests = batch.of(Received)
         if not requests:
@@ -137,9 +142,9 @@ class Handlers:
         return found
 
     async def current(self, transaction: Transaction, states: Sequence[State]) -> list[Record]:
-        """The same records as they are now."""
-        keys = {_key(state) for state in states if isinstance(state, Record)}
-        return await records.find_records(transaction, keys)
+        """Those of the same records that were changed since."""
+        given = [state for state in states if isinstance(state, Record)]
+        return await records.find_newer(transaction, given)
 
     async def preview(
         self, transaction: Transaction, received: Received

@@ -3,7 +3,9 @@
 It has a schema of its own, which a rebuild leaves alone: what it held couldn't be had again.
 """
 
-from kit.database import Transaction
+from collections.abc import Iterable
+
+from kit.database import Transaction, columns
 
 
 async def alone(transaction: Transaction, tenant: str, source: str, *, seconds: float) -> None:
@@ -37,4 +39,14 @@ async def keep(
         SET configured = excluded.configured, sealed = excluded.sealed
         """,
         *(tenant, source, configured, sealed),
+    )
+
+
+async def forget(transaction: Transaction, gone: Iterable[tuple[str, str]]) -> None:
+    """Remove the grants of sources (tenant, id) that are no more."""
+    await transaction.driver.execute(
+        "DELETE FROM credentials.crm_grant g"
+        " USING unnest($1::text[], $2::text[]) AS gone (tenant, source)"
+        " WHERE g.tenant = gone.tenant AND g.source = gone.source",
+        *columns(gone, 2),
     )

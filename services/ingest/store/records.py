@@ -90,6 +90,18 @@ async def find_records(transaction: Transaction, keys: Iterable[RecordKey]) -> l
     return [Record.decode(row["body"]) for row in rows]
 
 
+async def find_newer(transaction: Transaction, records: Iterable[Record]) -> list[Record]:
+    """Those of these records that are stored with a higher version, as stored."""
+    known = [(record.tenant, record.type, record.id, record.version) for record in records]
+    rows = await transaction.driver.fetch(
+        "SELECT r.body FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[])"
+        " AS k (tenant, type, id, version) JOIN record r USING (tenant, type, id)"
+        " WHERE r.version > k.version",
+        *columns(known, 4),
+    )
+    return [Record.decode(row[0]) for row in rows]
+
+
 async def stage_statuses(
     transaction: Transaction, sources: Iterable[tuple[str, str]]
 ) -> dict[tuple[str, str], str]:

@@ -11,10 +11,12 @@ from sqlalchemy import text
 from starlette.responses import Response
 from structlog.testing import capture_logs
 
+from kit.consumer import Batch
+from schemas.crm import SourceState
 from services.ingest.domain.sealing import Seal
 from services.ingest.store import grants
 from tests.integration.ingest.asking import OAUTH, World, a_world, hub_deal, source
-from tests.support import crms
+from tests.support import TENANT, crms
 
 
 @pytest.fixture
@@ -74,6 +76,22 @@ async def test_it_outlives_a_rebuild_of_the_store(world: World, crm: crms.HubSpo
     await ask(world, 2)
 
     assert await world.waiting() == []
+
+
+async def test_it_goes_with_its_source(world: World) -> None:
+    await ask(world, 1)
+    of_file = await stored(world)
+    async with world.database.transaction() as transaction:
+        await grants.keep(transaction, TENANT, "by-api", "configured", "sealed:x")
+    assert len(await stored(world)) == len(of_file) + 1 == 2
+
+    removed = [
+        SourceState(tenant=TENANT, version=9, id=name, settings={"vendor": "hubspot"}, deleted=True)
+        for name in ("by-api", world.source.id)  # the file goes on having this one
+    ]
+    async with world.database.transaction() as transaction:
+        await world.handlers.apply(transaction, Batch(removed))
+    assert await stored(world) == of_file
 
 
 async def test_a_token_that_is_configured_anew_wins(world: World, crm: crms.HubSpot) -> None:

@@ -296,3 +296,42 @@ async def test_the_last_message_of_a_key_is_what_the_store_holds(harness: Harnes
     of_first = [goal.version for goal in found if goal.key == newest.key]
     assert of_first == [10, 11]
     assert asked == [[10, 10], [11]]
+
+
+@pytest.mark.parametrize("failures", [0, 1])
+async def test_what_came_while_a_batch_was_in_hand_comes_together_and_is_handed_back_together(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    monkeypatch.setattr(consumer_module, "PATIENCE_SECONDS", 0.0)  # a failed batch goes back
+    monkeypatch.setattr(consumer_module, "BUSY_SECONDS", 5.0)  # however slow the machine is
+    monkeypatch.setattr(consumer_module, "MEANWHILE_MS", 5000)
+    in_hand, go_on = asyncio.Event(), asyncio.Event()
+    left = failures
+
+    async def before(batch: Batch) -> None:
+        nonlocal left
+        if not in_hand.is_set():
+            in_hand.set()
+            await go_on.wait()
+        elif left:
+            left -= 1
+            raise ConnectionResetError(f"with {len(batch.states)} states")
+
+    harness.before = before
+    async with harness.consuming():
+        await harness.send_raw(a_goal(1).encode())
+        async with asyncio.timeout(20):
+            await in_hand.wait()
+        for number in (2, 3):  # of one partition; the second after the first was fetched
+            await harness.send_raw(a_goal(number).encode())
+            await asyncio.sleep(0.3)
+        go_on.set()
+        assert len(await harness.until_seen(3)) == 3
+    assert harness.batches == [1, 2]
+    assert left == 0
+
+    monkeypatch.setattr(consumer_module, "BUSY_SECONDS", 0.0)
+    async with harness.consuming():
+        await harness.send_raw(a_goal(4).encode())
+        await harness.until_seen(4)
+    assert harness.batches == [1, 2, 1]  # everything before was committed
