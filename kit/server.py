@@ -2,7 +2,8 @@
 
 A request's head is bounded here, its body by whoever reads it. A request that isn't complete in
 time ends its connection, and so does a connection on which none begins. Connections over the limit
-(uvicorn's `limit_concurrency`) are answered 503 and ended; those that are there go on.
+(uvicorn's `limit_concurrency`) are answered 503 and ended; those that are there go on. Only probes
+are answered beyond it: a process must not be restarted, or out of sight, for being popular.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ import resource
 from typing import Any, ClassVar
 
 import structlog
+from uvicorn._types import HTTPScope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from kit import telemetry
@@ -17,8 +19,11 @@ from kit import telemetry
 MAX_HEAD_BYTES = 64 * 1024  # beyond the first read, which is as much as the transport gives
 REQUEST_SECONDS = 30.0  # for head and body, however slowly they trickle
 RETRY_SECONDS = 5  # for those who find no room: connections end all the time
-REFUSED_SECONDS = 1.0  # to read why; closed at once, who is still sending would see a reset only
+ENDLESS = "endless"  # in the state of a request whose answer never ends by itself: a stream
+# To ask, and then to read why not; closed at once, who is still sending would see a reset only.
+REFUSED_SECONDS = 1.0
 MAX_REFUSED = 256  # who get that long at once
+PROBES = frozenset({b"/livez", b"/readyz", b"/metrics"})
 OTHER_FILES = 2 * MAX_REFUSED  # open beside connections: these, Kafka, PostgreSQL, logs
 _TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
@@ -35,7 +40,7 @@ log = structlog.get_logger(__name__)
 class BoundedProtocol(HttpToolsProtocol):
     """One connection."""
 
-    _refused: ClassVar[set["BoundedProtocol"]] = set()  # that still read why
+    _over: ClassVar[set["BoundedProtocol"]] = set()  # the limit
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -47,11 +52,19 @@ class BoundedProtocol(HttpToolsProtocol):
         self._deadline: float | None = None  # None: nothing is waited for
         self._in_head = False
         self._head_bytes = 0
+        self._refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Give the first request its time, where there is room for the connection."""
         if self._max_connections is not None and len(self.connections) >= self._max_connections:
-            self._refuse(transport)
+            if len(self._over) >= MAX_REFUSED:
+                telemetry.CONNECTIONS_REFUSED.inc()
+                self.transport = transport
+                transport.abort()
+                return
+            self._over.add(self)
+            super().connection_made(transport)
+            self._timer = self.loop.call_later(REFUSED_SECONDS, self._refuse)
             return
         super().connection_made(transport)
         self._start_clock()
@@ -61,12 +74,12 @@ class BoundedProtocol(HttpToolsProtocol):
         """Nothing is waited for any more."""
         if self._timer is not None:
             self._timer.cancel()
-        self._refused.discard(self)
+        self._over.discard(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Refuse a head that goes on and on."""
-        if self in self._refused:
+        if self._refused:
             return
         was_in_head = self._in_head
         cycle: RequestResponseCycle | None = self.cycle  # none before the first request
@@ -79,6 +92,13 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.transport.write(_TOO_LARGE)
                 self.transport.close()
 
+    def shutdown(self) -> None:
+        """Let an answer end that does."""
+        super().shutdown()
+        scope: HTTPScope | None = self.scope  # none before the first request
+        if scope is not None and ENDLESS in scope["state"]:
+            self.transport.close()
+
     def on_message_begin(self) -> None:
         """A request's head begins."""
         super().on_message_begin()
@@ -88,23 +108,32 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """And ends."""
         self._in_head = False
+        if self in self._over and self.url.partition(b"?")[0] not in PROBES:
+            self._refuse()
+            return
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Of a request that is taken."""
+        if not self._refused:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         """From here on it is our time, not the sender's."""
         self._deadline = None
-        super().on_message_complete()
+        if not self._refused:
+            super().on_message_complete()
 
-    def _refuse(self, transport: asyncio.Transport) -> None:
-        telemetry.CONNECTIONS_REFUSED.inc()
-        self.transport = transport
-        if len(self._refused) >= MAX_REFUSED:
-            transport.abort()
+    def _refuse(self) -> None:
+        if self._refused or self.transport.is_closing():
             return
-        self._refused.add(self)
-        transport.write(_TOO_MANY)
-        transport.write_eof()
-        self._timer = self.loop.call_later(REFUSED_SECONDS, transport.abort)
+        self._refused = True
+        telemetry.CONNECTIONS_REFUSED.inc()
+        self.transport.write(_TOO_MANY)
+        self.transport.write_eof()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.loop.call_later(REFUSED_SECONDS, self.transport.abort)
 
     def _start_clock(self) -> None:
         if self._deadline is None:

@@ -61,7 +61,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     told = Displays(
         database, context, leaderboards, _poster(settings), secrets=settings.secrets_folder
     )
-    folder = Folder(database, context, rows=settings.fold_rows)
+    # What a commit leaves to do is done at once where it was; other replicas look by the clock.
+    watched = Job("boards", settings.board_seconds, hub.tick)
+    folder = Folder(database, context, rows=settings.fold_rows, folded=watched.due.set)
+    fold = Job("fold", settings.fold_seconds, folder.fold)
     measures = MeasurePublisher(database, publisher, rows=settings.publish_rows)
     recounter = Recounter(settings.kit, database, context, handler, share=settings.recount_share)
 
@@ -83,10 +86,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         checksum=checksum,
         prepare=recounter.prepare,
         settle=settle,
+        applied=fold.due.set,
         jobs=[
-            Job("fold", settings.fold_seconds, folder.fold),
+            fold,
             Job("publish-measures", settings.fold_seconds, measures.publish),
-            Job("boards", settings.board_seconds, hub.tick),
+            watched,
             Job("contests", CONTEST_SECONDS, referee.step),
             Job("displays", DISPLAY_SECONDS, told.look),
             Job("display-events", DISPLAY_SECONDS, told.send),

@@ -19,7 +19,7 @@ that all of them raise.
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -34,8 +34,10 @@ from services.metrics import telemetry
 from services.metrics.domain.leaderboard import Audience, Board, Row, difference
 from services.metrics.store.leaderboards import UnknownBoardError
 
-LONG_ROUND_SECONDS = 0.05  # of computing; then other work gets as long, before the next one
+# Of computing boards and telling viewers; then other work gets as long, before the next round.
+LONG_ROUND_SECONDS = 0.05
 LONGEST_REST_SECONDS = 0.5
+WOKEN_AT_ONCE = 100  # viewers: what they are sent takes milliseconds, in which nothing else runs
 IDLE_SECONDS = 60.0  # an unwatched channel is kept this long, for viewers who reconnect
 
 log = structlog.get_logger(__name__)
@@ -194,10 +196,13 @@ class _Channel:
             self.own[subject, audience] = (row, event)
         return event
 
-    def wake(self) -> None:
-        """Let everyone read on."""
-        for viewer in self.viewers:
-            viewer.set()
+    async def wake(self) -> None:
+        """Let everyone read on; over when they have been sent what they don't have to wait for."""
+        viewers = list(self.viewers)
+        for start in range(0, len(viewers), WOKEN_AT_ONCE):
+            for viewer in viewers[start : start + WOKEN_AT_ONCE]:
+                viewer.set()
+            await asyncio.sleep(0)
 
 
 class _Watching:
@@ -235,6 +240,7 @@ class Hub:
         self._channels: dict[Slot, _Channel] = {}
         self._computing = asyncio.Lock()
         self._resting_until = 0.0
+        self._given: Counter[str] = Counter()  # events by kind, not yet in the telemetry
         self.viewers = 0
 
     async def watch(self, tenant: str, boards: Mapping[str, Seat]) -> AsyncGenerator[Event, None]:
@@ -254,7 +260,7 @@ class Hub:
                 flag.clear()
                 for place in tuple(places):
                     for event in place.missed():
-                        telemetry.STREAM_EVENTS.labels(event.kind).inc()
+                        self._given[event.kind] += 1
                         if event.kind == "gone":
                             places.remove(place)
                         yield event
@@ -274,19 +280,25 @@ class Hub:
     async def tick(self) -> None:
         """Bring every channel up to date; the job calls it again and again."""
         self._drop_unwatched()
-        began = time.monotonic()
-        if not self._channels or began < self._resting_until:
+        for kind, count in self._given.items():
+            telemetry.STREAM_EVENTS.labels(kind).inc(count)
+        self._given.clear()
+        if not self._channels:
             return
+        await asyncio.sleep(max(0.0, self._resting_until - time.monotonic()))
+        began = time.monotonic()
         versions = await self._versions(sorted({tenant for tenant, _ in self._channels}))
         for slot, channel in list(self._channels.items()):
             if channel.viewers and channel.seen != versions[slot[0]]:
                 try:
                     async with self._computing:
-                        await self._refresh(slot, channel)
+                        moved = await self._refresh(slot, channel)
+                    if moved:
+                        await channel.wake()
                 except UnknownBoardError:
                     channel.gone = True
                     del self._channels[slot]
-                    channel.wake()
+                    await channel.wake()
                 except Exception:
                     # One board that can't be computed must not hold up the others.
                     JOB_FAILURES.labels("boards").inc()
@@ -308,19 +320,19 @@ class Hub:
                 await self._refresh(slot, channel)
             return channel
 
-    async def _refresh(self, slot: Slot, channel: _Channel) -> None:
+    async def _refresh(self, slot: Slot, channel: _Channel) -> bool:
+        """Compute the channel again; whether there may be news for its viewers."""
         old, new = channel.computed, await self._computed(slot, "moved")
         channel.seen = new.version
         if new.version == old.version:
-            return
+            return False
         channel.computed = new
         # A new period is another board: nothing of the old one is worth keeping.
         anew = new.kind != old.kind
         changed = anew
         for audience, view in channel.views.items():
             changed = view.advance(new.shown(audience), anew=anew) or changed
-        if changed or channel.own:
-            channel.wake()
+        return changed or bool(channel.own)
 
     async def _computed(self, slot: Slot, cause: str) -> Computed:
         telemetry.BOARDS.labels(cause).inc()

@@ -52,7 +52,7 @@ class Settings(BaseSettings):
         description="Updates kept per board; a viewer who is further behind gets a snapshot.",
     )
     stream_limit: int = Field(
-        default=2_000, gt=0, description="Open event streams per replica; more get 503."
+        default=5_000, gt=0, description="Open event streams per replica; more get 503."
     )
     stream_ping_seconds: int = Field(
         default=15,

@@ -10,7 +10,6 @@ from uuid import UUID
 
 import msgspec
 from fastapi import APIRouter, Depends, Header, Path, Query, Request
-from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.responses import Response
 
 from kit import pages
@@ -18,6 +17,7 @@ from kit.auth import Principal
 from kit.clock import Clock
 from kit.database import Database, Transaction
 from kit.http import Problem, json_response
+from kit.streams import EventStream
 from schemas.directory import Directory
 from services import access
 from services.notifications import store, telemetry
@@ -184,23 +184,23 @@ def _add_own(router: APIRouter, parts: Parts) -> None:
             raise Problem(404, "not-found", "There is no such message in your inbox.")
         return json_response(found)
 
-    @router.get("/inbox/events", summary="One's own new messages, as they come (SSE)")
+    @router.get(
+        "/inbox/events",
+        summary="One's own new messages, as they come (SSE)",
+        response_class=EventStream,
+    )
     async def events(
         asking: Asking,
         last_event_id: Annotated[int | None, Header(ge=0, le=2**63 - 1)] = None,
-    ) -> EventSourceResponse:
+    ) -> Response:
         recipient = _own_inbox(asking)
         parts.feed.refuse_over_limit()
+        items = parts.feed.follow(asking.tenant, recipient, last_event_id)
+        return EventStream(items, _sent, keep_alive_seconds=STREAM_PING_SECONDS)
 
-        async def stream() -> AsyncIterator[ServerSentEvent]:
-            followed = parts.feed.follow(asking.tenant, recipient, last_event_id)
-            async with contextlib.aclosing(followed) as items:
-                async for item in items:
-                    yield ServerSentEvent(
-                        msgspec.json.encode(item).decode(), event="message", id=str(item.sequence)
-                    )
 
-        return EventSourceResponse(stream(), ping=STREAM_PING_SECONDS)
+def _sent(item: Item) -> bytes:
+    return b"id: %d\nevent: message\ndata: %b\n\n" % (item.sequence, msgspec.json.encode(item))
 
 
 def _add_shared(router: APIRouter, parts: Parts) -> None:

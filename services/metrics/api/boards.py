@@ -1,19 +1,18 @@
 """Boards: the list, a snapshot, the stream of what changes, and a tenant's own definitions."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
+from collections.abc import Callable
 from datetime import date
 from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Depends, Header, Query, Request
 from pydantic import BaseModel
-from sse_starlette import EventSourceResponse
 from starlette.responses import Response
 
 from kit import pages
 from kit.auth import Principal, Role
 from kit.http import Problem, json_response
+from kit.streams import EventStream
 from services import access
 from services.metrics import telemetry
 from services.metrics.api import documents
@@ -140,11 +139,12 @@ def _add_reads(routes: APIRouter, parts: Parts) -> None:
         found = standings.shown(audience, own=own, around=around, rows=rows, band=band)
         alike = not standings.conceals("everyone")
         tag = found.version if alike else f"{found.version}-{audience}-{own}"
-        return pages.tagged(request, msgspec.to_builtins(found), tag)
+        return pages.tagged(request, found, tag)
 
     @routes.get(
         "/boards/{board}/events",
-        response_class=EventSourceResponse,
+        response_class=EventStream,
+        status_code=200,
         responses=PROBLEMS | {503: {"description": "Too many viewers here; try again."}},
     )
     async def events(
@@ -170,17 +170,8 @@ def stream(
     parts: Parts, principal: Principal, seats: dict[str, Seat], written: Callable[[Event], bytes]
 ) -> Response:
     """What changes on these boards, as Server-Sent Events."""
-
-    async def events() -> AsyncIterator[bytes]:
-        async with aclosing(parts.hub.watch(principal.tenant, seats)) as found:
-            async for event in found:
-                yield written(event)
-
-    return EventSourceResponse(
-        events(),
-        ping=parts.settings.stream_ping_seconds,
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-    )
+    events = parts.hub.watch(principal.tenant, seats)
+    return EventStream(events, written, keep_alive_seconds=parts.settings.stream_ping_seconds)
 
 
 def require_room(parts: Parts) -> None:

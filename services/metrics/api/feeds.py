@@ -17,12 +17,12 @@ from urllib.parse import urlsplit
 
 import msgspec
 from fastapi import APIRouter, Depends, Header, Query, WebSocket, WebSocketDisconnect
-from sse_starlette import EventSourceResponse
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from kit.auth import COOKIE, Principal
 from kit.http import Problem
+from kit.streams import EventStream
 from schemas.base import valid_id
 from services.metrics.api.boards import SEEING, require_room, seated, stream
 from services.metrics.api.parts import PROBLEMS, Parts
@@ -54,7 +54,8 @@ def add(routes: APIRouter, parts: Parts) -> None:
 
     @routes.get(
         "/feed",
-        response_class=EventSourceResponse,
+        response_class=EventStream,
+        status_code=200,
         responses=PROBLEMS | {503: {"description": "Too many viewers here; try again."}},
     )
     async def feed(

@@ -1,6 +1,5 @@
 """Numbers: one, and all of them."""
 
-from dataclasses import replace
 from datetime import date
 from fractions import Fraction
 from typing import Annotated
@@ -126,7 +125,7 @@ def add(routes: APIRouter, parts: Parts) -> None:
         units = numbers.units(currency)
         of_unit = {s.metric: Part(s.value, s.count, s.unit) for s in sums if s.unit in units}
         if middle is not None and (whole := of_unit.get(middle[0])) is not None:
-            of_unit[middle[0]] = replace(whole, median=middle[1])
+            of_unit[middle[0]] = Part(whole.value, whole.count, whole.unit, middle[1])
         targets = targets_of(
             catalogue,
             directory,

@@ -20,10 +20,11 @@ score, gap and number of records are; a place stays if `show_rank` says so, and 
 in the order of names. One's own row is whole but for the gap: it would tell the next one's value.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from fractions import Fraction
+from functools import cached_property
 from math import ceil, lcm
 from zoneinfo import ZoneInfo
 
@@ -34,18 +35,21 @@ from services.metrics.domain import numbers, ranking, scores
 from services.metrics.domain.boards import Definition
 from services.metrics.domain.catalogue import Base, Catalogue, Metric, Visibility
 from services.metrics.domain.numbers import Part
-from services.metrics.domain.ranking import Moment, Number, Running, rank
+from services.metrics.domain.ranking import Moment, Number, Ranking, Running, rank
 from services.metrics.domain.scopes import Roster
 
 Audience = Visibility
 Sums = Mapping[str, Mapping[str, Part]]  # by base metric, then subject
 Targets = Mapping[str, Mapping[str, Fraction]]  # by metric, then subject; effective ones
 Moments = Mapping[str, Sequence[Moment]]  # by subject
+_Numbers = dict[str, Number | None]  # by subject
 
 AUDIENCES: tuple[Audience, ...] = ("everyone", "managers", "finance")
 NO_SUMS: Sums = {}
 # Ties are told apart by single records, which costs; beyond, equals share their place.
 MOST_EQUALS = 200
+MOST_ROWS = 5_000  # that are taken over into the next standings
+FEW = 4  # up to a quarter of all: beyond, counting everybody at once costs less than one by one
 
 
 class Row(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -152,7 +156,7 @@ class Scoring:
         """What the board's values are in."""
         return scores.POINTS if self._terms else self.unit_of(self._board.metric)
 
-    def values(self, sums: Sums, subjects: Iterable[str]) -> dict[str, Number | None]:
+    def values(self, sums: Sums, subjects: Collection[str]) -> _Numbers:
         """Everybody's values."""
         metric = None if self._terms else found(self._material.catalogue, self._board.metric)
         if isinstance(metric, Base):
@@ -163,7 +167,7 @@ class Scoring:
         parts = self.parts()
         return {s: self.value(s, parts_of(sums, parts, s)) for s in subjects}
 
-    def scores(self, values: dict[str, Number | None]) -> dict[str, Number | None]:
+    def scores(self, values: _Numbers) -> _Numbers:
         """What everybody is ranked by."""
         if self._board.rank_by in ("value", "points"):
             return values
@@ -171,28 +175,31 @@ class Scoring:
             return self._attained(values)
         return {subject: self.score(subject, value) for subject, value in values.items()}
 
-    def _attained(self, values: dict[str, Number | None]) -> dict[str, Number | None]:
+    def _attained(self, values: _Numbers) -> _Numbers:
         """Attainments, as `scores.attainment` has them, without asking anew for each subject."""
         targets = self._material.targets.get(self._board.metric, {})
         each = scores.scale(self.unit)
         found: dict[str, Number | None] = dict.fromkeys(values)
-        for subject, target in targets.items():
-            value = values.get(subject)
+        for subject, value in values.items():
+            target = targets.get(subject)
             if value is not None and target:
                 over, under = value.as_integer_ratio()
                 t_over, t_under = target.as_integer_ratio()
                 found[subject] = Fraction(over * t_under, under * t_over * each)
         return found
 
-    def _summed(self, sums: Sums, subjects: Iterable[str]) -> dict[str, Number | None]:
+    def _summed(self, sums: Sums, subjects: Collection[str]) -> _Numbers:
         """Points of base metrics alone, added up as whole numbers over one denominator."""
         worth = {m.id: Fraction(weight) / scores.scale(unit) for m, weight, unit in self._terms}
         under = lcm(*(each.denominator for each in worth.values()))
         totals: dict[str, int] = {}
         for metric, each in worth.items():
             factor = each.numerator * (under // each.denominator)
-            for subject, part in sums.get(metric, {}).items():
-                totals[subject] = totals.get(subject, 0) + part.value * factor
+            of = sums.get(metric, {})
+            for subject in subjects:
+                part = of.get(subject)
+                if part is not None:
+                    totals[subject] = totals.get(subject, 0) + part.value * factor
         return {s: Fraction(totals[s], under) if s in totals else None for s in subjects}
 
     def parts(self) -> list[str]:
@@ -255,45 +262,112 @@ def parts_of(sums: Sums, parts: Iterable[str], subject: str) -> dict[str, Part |
     return {part: sums[part].get(subject) if part in sums else None for part in parts}
 
 
-class Standings:
-    """Everybody's numbers and places on one board, and the rows that are asked for."""
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """Everybody's numbers and places, those before the snapshot too, where equals share theirs."""
 
-    def __init__(self, board: Definition, material: Material) -> None:
+    values: _Numbers
+    scores: _Numbers
+    before: _Numbers
+    places: Ranking
+    places_before: Ranking
+
+
+class Standings:
+    """Everybody's numbers and places on one board, and the rows that are asked for.
+
+    From `former` ones of the same board is taken over what hasn't changed since. How far that is,
+    the standings find out themselves; they are the same without.
+    """
+
+    def __init__(
+        self, board: Definition, material: Material, former: "Standings | None" = None
+    ) -> None:
         self.definition = board
-        self._material = material
+        self.material = material
         self._scoring = Scoring(board, material, material.past)
-        self.names = material.roster.names(board.subjects, board.scope)
-        scoring = self._scoring
-        self._values = scoring.values(material.sums, self.names)
-        self._scores = scoring.scores(self._values)
-        self._before: dict[str, Number | None] = {}
         self._scoring_before = Scoring(board, material, material.past_before)
-        if material.snapshot is not None:
-            before = self._scoring_before
-            self._before = before.scores(before.values(self._sums_before(), self.names))
+        self.names = material.roster.names(board.subjects, board.scope)
         self._reached: dict[str, int] = {}
-        self._rank({})
-        self._bands = self._banded()
+        self.rows: dict[tuple[str, Audience, bool], tuple[object, Row]] = {}  # those asked for
+        self._boards: dict[Audience, Board] = {}
+        changed = None if former is None else self._changed_since(former)
+        if former is None or changed is None:
+            self.counted = self._compute(None, self.names)
+        else:
+            self.counted = self._compute(former, changed)
+            if len(former.rows) <= MOST_ROWS:
+                rows = dict(former.rows)  # at once: others may be asking the former for rows
+                self.rows = {key: row for key, row in rows.items() if key[0] not in changed}
+        self._ranking, self._ranking_before = self.counted.places, self.counted.places_before
+
+    def _compute(self, former: "Standings | None", changed: Collection[str]) -> _Counted:
+        """The numbers and places of those who have changed; the others' are the former ones."""
+        values = self._scoring.values(self.material.sums, changed)
+        scored = self._scoring.scores(values)
+        before: _Numbers = {}
+        if self.material.snapshot is not None:
+            scoring = self._scoring_before
+            before = scoring.scores(scoring.values(self._sums_before(changed), changed))
+        if former is None:
+            higher = self._scoring.higher_is_better
+            now, then = (
+                Ranking.of(numbers, self.names, higher_is_better=higher)
+                for numbers in (scored, before)
+            )
+            return _Counted(values, scored, before, now, then)
+        was = former.counted
+        values, scored, before = was.values | values, was.scores | scored, was.before | before
+        return _Counted(
+            values,
+            scored,
+            before,
+            was.places.changed(scored, changed),
+            was.places_before.changed(before, changed if before else ()),
+        )
+
+    def _changed_since(self, former: "Standings") -> set[str] | None:
+        """Whose numbers are others than formerly; None where it may be everybody's."""
+        old, new = former.material, self.material
+        if (
+            former.definition is not self.definition
+            or old.catalogue is not new.catalogue
+            or old.roster is not new.roster
+            or (old.period, old.currency, old.snapshot) != (new.period, new.currency, new.snapshot)
+            or old.targets != new.targets
+        ):
+            return None
+        found: set[str] = set()
+        for was, now in (
+            (old.sums, new.sums),
+            (old.since, new.since),
+            (old.past, new.past),
+            (old.past_before, new.past_before),
+        ):
+            for metric in was.keys() | now.keys():
+                found |= _differing(was.get(metric, {}), now.get(metric, {}))
+        found &= self.names.keys()
+        return found if len(found) <= len(self.names) // FEW else None
 
     @property
     def version(self) -> str:
         """What changes whenever the board may have."""
-        return self._material.version
+        return self.material.version
 
     @property
     def kind(self) -> tuple[str, str, str, str]:
         """What makes it another board: rows of two kinds can't be compared."""
-        material = self._material
+        material = self.material
         return (material.period, self._scoring.unit, self.definition.title, material.compared_with)
 
     @property
     def catalogue(self) -> Catalogue:
         """What the board's metrics mean."""
-        return self._material.catalogue
+        return self.material.catalogue
 
     def conceals(self, audience: Audience) -> bool:
         """Whether the audience is kept from some of the numbers."""
-        catalogue = self._material.catalogue
+        catalogue = self.material.catalogue
         return any(hides(found(catalogue, m), audience) for m in self.definition.shown)
 
     def parts(self) -> list[str]:
@@ -305,20 +379,21 @@ class Standings:
         if self.definition.ties == "share":
             return []
         found: set[str] = set()
-        for places in (self.places, self._places_before):
-            found.update(ranking.tied(places, within=self.definition.limit, at_most=MOST_EQUALS))
+        for places in (self.counted.places, self.counted.places_before):
+            found.update(places.tied(within=self.definition.limit, at_most=MOST_EQUALS))
         return sorted(found)
 
     def settle(self, moments: Moments) -> None:
         """Tell equals apart by when they reached their score."""
         self._reached = self._instants(moments, self._scoring)
-        before: Mapping[str, int] = {}
-        if self._material.snapshot is not None:
-            limit = self._second(self._material.snapshot)
+        self._ranking = self.counted.places.told_apart(self._reached)
+        if self.material.snapshot is not None:
+            limit = self._second(self.material.snapshot)
             earlier = {s: [m for m in of if m.at < limit] for s, of in moments.items()}
             before = self._instants(earlier, self._scoring_before)
-        self._rank(before)
-        self._bands = self._banded()
+            self._ranking_before = self.counted.places_before.told_apart(before)
+        self.__dict__.pop("_bands", None)
+        self._boards.clear()
 
     def shown(
         self,
@@ -333,7 +408,14 @@ class Standings:
 
         The row of `own` is whole; this is for a single viewer.
         """
-        order: Sequence[str] = self.order
+        if own or around or band:
+            return self._shown(audience, own, around, rows, band)
+        if audience not in self._boards:
+            self._boards[audience] = self._shown(audience, "", "", 0, "")
+        return self._boards[audience]
+
+    def _shown(self, audience: Audience, own: str, around: str, rows: int, band: str) -> Board:
+        order: Sequence[str] = self._ranking.order
         if not self._places_shown(audience):
             order = list(self.names)  # which are in the order of names
             if around:  # the order would tell the place: only the row itself
@@ -341,7 +423,7 @@ class Standings:
         if band:
             order = [s for s in order if self._band(s, audience, own=s == own)[0] == band]
         chosen = ranking.around(order, around, rows) if around else order[: self.definition.limit]
-        material, board = self._material, self.definition
+        material, board = self.material, self.definition
         return Board(
             board=board.id,
             title=board.title,
@@ -360,17 +442,6 @@ class Standings:
         """A subject's own row; None for who doesn't take part."""
         return self._row(subject, audience, own=True) if subject in self.names else None
 
-    def _rank(self, reached_before: Mapping[str, int]) -> None:
-        higher = self._scoring.higher_is_better
-        reached = self._reached or None
-        self.places = rank(self._scores, higher_is_better=higher, reached=reached)
-        self._places_before = rank(
-            self._before, higher_is_better=higher, reached=reached_before or None
-        )
-        last, places = len(self.names) + 1, self.places
-        self.order = sorted(self.names, key=lambda s: places.get(s, last))  # equals by name
-        self._ahead = _ahead(self._scores, places)
-
     def _instants(self, moments: Moments, scoring: Scoring) -> dict[str, int]:
         found = {}
         for subject, of in moments.items():
@@ -379,40 +450,34 @@ class Standings:
                 found[subject] = at
         return found
 
-    def _sums_before(self) -> Sums:
-        """The sums without what happened from the snapshot on."""
-        material = self._material
+    def _sums_before(self, subjects: Collection[str]) -> Sums:
+        """These subjects' sums without what happened from the snapshot on."""
         found: dict[str, Mapping[str, Part]] = {}
-        for metric, of in material.sums.items():
-            since = material.since.get(metric, {})
-            if not since:
-                found[metric] = of
-                continue
-            left = dict(of)
-            for subject, part in since.items():
-                rest = left[subject].minus(part) if subject in left else None
-                if rest is None:
-                    left.pop(subject, None)
-                else:
-                    left[subject] = rest
-            found[metric] = left
+        for metric in self.parts():
+            of = self.material.sums.get(metric, {})
+            since = self.material.since.get(metric, {})
+            if since:
+                rest = ((s, of[s].minus(since.get(s))) for s in subjects if s in of)
+                of = {s: part for s, part in rest if part is not None}
+            found[metric] = of
         return found
 
     def _second(self, day: date) -> int:
         """The instant at which a local day begins."""
-        zone = ZoneInfo(self._material.roster.directory.calendar.zone)
+        zone = ZoneInfo(self.material.roster.directory.calendar.zone)
         return int(datetime.combine(day, time(), zone).timestamp())
 
-    def _banded(self) -> dict[str, tuple[str, int]]:
+    @cached_property
+    def _bands(self) -> dict[str, tuple[str, int]]:
         """The band and the place in it of everybody who is in one."""
-        board, roster = self.definition, self._material.roster
+        board, roster = self.definition, self.material.roster
         if not board.bands:
             return {}
         bands: dict[str, str] = {}
         if board.bands == "quarter":
-            last = self._scoring.values(self._material.last, self.names)
-            places = rank(last, higher_is_better=self._scoring.higher_is_better)
-            bands = {s: f"Q{ranking.quarter(p, len(places))}" for s, p in places.items()}
+            last = self._scoring.values(self.material.last, self.names)
+            then = rank(last, higher_is_better=self._scoring.higher_is_better)
+            bands = {s: f"Q{ranking.quarter(p, len(then))}" for s, p in then.items()}
         else:
             for subject in self.names:
                 person = subject.partition(":")[2]
@@ -420,9 +485,10 @@ class Standings:
                     bands[subject] = roster.role(person)
                 else:
                     bands[subject] = tenure_band(roster.tenure(person), board.tenure_bands)
+        places = self._ranking.places
         within: dict[str, dict[str, Number | None]] = {}
         for subject, band in bands.items():
-            within.setdefault(band, {})[subject] = self.places.get(subject)
+            within.setdefault(band, {})[subject] = places.get(subject)
         ranks = {
             s: place
             for of in within.values()
@@ -442,25 +508,47 @@ class Standings:
         return self._bands.get(subject, (None, None))
 
     def _hidden(self, audience: Audience) -> bool:
-        catalogue = self._material.catalogue
+        catalogue = self.material.catalogue
         return any(hides(found(catalogue, m), audience) for m in self.definition.ranked)
 
     def _row(self, subject: str, audience: Audience, *, own: bool) -> Row:
+        place = self._ranking.place(subject)
+        was = self._ranking_before.place(subject)
+        ahead = self._ranking.ahead(subject)
+        score_ahead = None if ahead is None else self.counted.scores[ahead]
+        reached = self._reached.get(subject)
+        band = self._band(subject, audience, own=own)
+        # All that a row depends on, beside the subject's own numbers.
+        about = (place, was, score_ahead, reached, band)
+        known = self.rows.get((subject, audience, own))
+        if known is None or known[0] != about:
+            known = about, self._new_row(subject, audience, *about, own=own)
+            self.rows[subject, audience, own] = known
+        return known[1]
+
+    def _new_row(
+        self,
+        subject: str,
+        audience: Audience,
+        place: int | None,
+        was: int | None,
+        ahead: Number | None,
+        reached: int | None,
+        band: tuple[str, int] | tuple[None, None],
+        *,
+        own: bool,
+    ) -> Row:
         board, scoring = self.definition, self._scoring
         concealed = self._hidden(audience)
         hidden = concealed and not own
-        place = self.places.get(subject)
-        was = self._places_before.get(subject)
         if hidden and not board.show_rank:
             place = was = None
-        value, score = self._values[subject], self._scores[subject]
+        value, score = self.counted.values[subject], self.counted.scores[subject]
         target = scoring.target(subject)
-        ahead = None if place is None else self._ahead.get(place)
         gap = None
         if ahead is not None and value is not None and score is not None and not concealed:
             gap = scoring.missing(subject, value, score, ahead)
-        reached = self._reached.get(subject)
-        band, band_rank = self._band(subject, audience, own=own)
+        name, rank = band
         return Row(
             rank=place,
             subject=subject,
@@ -479,14 +567,14 @@ class Standings:
             reached_at=None
             if hidden or reached is None
             else datetime.fromtimestamp(reached, UTC).isoformat(),
-            band=band,
-            band_rank=band_rank if band_rank and place is not None else None,
+            band=name,
+            band_rank=rank if rank and place is not None else None,
             hidden=hidden,
         )
 
     def _count(self, subject: str) -> int:
         """How many records make up the value."""
-        catalogue, sums = self._material.catalogue, self._material.sums
+        catalogue, sums = self.material.catalogue, self.material.sums
         return sum(
             numbers.count(
                 found(catalogue, metric), parts_of(sums, catalogue.parts(metric), subject)
@@ -508,7 +596,7 @@ class Standings:
         return None  # the row has it: the value, or the attainment
 
     def _column(self, column: str, subject: str, audience: Audience, *, own: bool) -> str | None:
-        material = self._material
+        material = self.material
         metric = found(material.catalogue, column)
         if hides(metric, audience) and not own:
             return None
@@ -518,8 +606,8 @@ class Standings:
 
     def _team(self, subject: str) -> str:
         """The name of the person's team, or of the team or territory above."""
-        directory, name = self._material.roster.directory, subject.partition(":")[2]
-        return above(directory, self.definition.subjects, name, self._material.roster.day)
+        directory, name = self.material.roster.directory, subject.partition(":")[2]
+        return above(directory, self.definition.subjects, name, self.material.roster.day)
 
 
 def above(directory: Directory, subjects: str, name: str, day: date) -> str:
@@ -552,20 +640,16 @@ def _running(subject: str, scoring: Scoring) -> Callable[[Running], Number | Non
     return score
 
 
-def _ahead(scores: Mapping[str, Number | None], places: Mapping[str, int]) -> dict[int, Number]:
-    """For every place but the first, the score of the place before it."""
-    of_place: dict[int, Number] = {}
-    for subject, place in places.items():
-        score = scores[subject]
-        assert score is not None  # or it had no place
-        of_place[place] = score
-    ahead: dict[int, Number] = {}
-    previous: Number | None = None
-    for place in sorted(of_place):
-        if previous is not None:
-            ahead[place] = previous
-        previous = of_place[place]
-    return ahead
+def _differing(old: Mapping[str, Part], new: Mapping[str, Part]) -> set[str]:
+    """Whose parts aren't equal; most are the very same."""
+    if old is new:
+        return set()
+    was = old.get
+    other = [s for s, part in new.items() if was(s) is not part]
+    found = {s for s in other if was(s) != new[s]}
+    if len(old) + sum(s not in old for s in other) > len(new):
+        found |= old.keys() - new.keys()
+    return found
 
 
 def difference(old: Board, new: Board) -> tuple[Sequence[Row], Sequence[str]]:

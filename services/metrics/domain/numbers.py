@@ -5,9 +5,10 @@ thousandths of a quantity, whole seconds. Formulas work on whole units: of 100.0
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Context, Decimal
 from fractions import Fraction
+
+import msgspec
 
 from schemas.money import UnknownCurrencyError, exponent, from_minor, to_minor
 from services.metrics.domain import formulas
@@ -29,8 +30,7 @@ THOUSAND = 1_000  # parts of a quantity
 _WIDE = Context(prec=60)
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(msgspec.Struct, frozen=True, gc=False):
     """A base metric's sum in a unit, and how many records make it up.
 
     `median` is that of the records' values, where it was asked for.

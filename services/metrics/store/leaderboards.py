@@ -1,7 +1,8 @@
 """Reads what a board is computed from, and says when it may have changed.
 
 What is computed is kept until the tenant's version moves: whoever asks for a board again, from
-another place of it or as another audience, costs one look at that version.
+another place of it or as another audience, costs one look at that version, and is never shown less
+than what was folded by then. When it has moved, only those whose numbers have are looked at again.
 """
 
 import asyncio
@@ -28,7 +29,8 @@ from services.metrics.store.context import Context
 from services.metrics.store.definitions import Definitions
 from services.metrics.store.slices import Key, Parts, Slices, added
 
-MANY_PEOPLE = 1_000  # above, a board takes 10 ms and more: other requests shouldn't wait for it
+# Above, a board takes 10 ms and more unless little has changed: other requests shouldn't wait.
+MANY_PEOPLE = 1_000
 KEPT_STANDINGS = 200
 GoalKey = tuple[str, str, str]
 
@@ -118,7 +120,7 @@ class Leaderboards:
             if kept is not None and kept.version == version and kept.definition is definition:
                 self._kept.move_to_end(place)
                 return kept
-            found = await self._computed(transaction, tenant, definition, day)
+            found = await self._computed(transaction, tenant, definition, day, kept)
         self._kept[place] = found
         while len(self._kept) > KEPT_STANDINGS:
             self._kept.popitem(last=False)
@@ -130,7 +132,12 @@ class Leaderboards:
             return await self._version(transaction, tenant, sequence, day)
 
     async def _computed(
-        self, transaction: Transaction, tenant: str, definition: Definition, day: date | None
+        self,
+        transaction: Transaction,
+        tenant: str,
+        definition: Definition,
+        day: date | None,
+        former: Standings | None,
     ) -> Standings:
         now = self._clock()
         directory = await self._context.directory_of(transaction, tenant)
@@ -171,7 +178,7 @@ class Leaderboards:
                     past_before=keys.ranked(about.past_before, slices),
                     last=keys.ranked(about.last, slices),
                 )
-                return Standings(definition, material)
+                return Standings(definition, material, former)
 
             many = len(directory.people) > MANY_PEOPLE
             found = await asyncio.to_thread(compute) if many else compute()

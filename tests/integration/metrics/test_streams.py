@@ -14,6 +14,7 @@ import httpx
 import pytest
 import uvicorn
 
+from kit.server import BoundedProtocol
 from tests.integration.metrics.world import World, organisation, small_company, won
 from tests.support import bearer
 
@@ -33,7 +34,7 @@ class Sent:
 async def serving(world: World) -> AsyncIterator[tuple[str, uvicorn.Server]]:
     """The application on a port, without its own life: no Kafka here."""
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(world.app, lifespan="off", log_config=None)
+    config = uvicorn.Config(world.app, lifespan="off", log_config=None, http=BoundedProtocol)
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     task = asyncio.create_task(server.serve(sockets=[listener]))

@@ -95,6 +95,20 @@ async def test_connections_over_the_limit_are_answered_503_and_those_before_go_o
         assert [(await ask(*one))[:12] for one in there] == [ANSWER] * 3
 
 
+async def test_probes_are_answered_over_the_limit() -> None:
+    probe = b"GET /livez?x=1 HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with serving(max_connections=2) as connect:
+        for _ in range(2):
+            await ask(*await connect())
+        reader, writer = await connect()
+        writer.write(probe)
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(ANSWER)
+        assert await reader.readexactly(2) == b"ok"
+        writer.write(GET)  # what isn't a probe is refused there as well
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 503")
+        assert await reader.read() == b""
+
+
 async def test_there_is_room_again_once_connections_end() -> None:
     never = asyncio.Event()
     async with serving(max_connections=2, answer=never) as connect:

@@ -87,6 +87,23 @@ async def test_all_viewers_share_one_computation() -> None:
     assert hub.viewers == 0
 
 
+async def test_a_tick_is_over_when_everybody_has_been_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("services.metrics.boards.WOKEN_AT_ONCE", 2)
+    numbers = Numbers()
+    hub = a_hub(numbers)
+    viewers = [hub.watch("acme", {"b": Seat()}) for _ in range(5)]
+    for viewer in viewers:
+        await following(viewer)
+    waiting = [asyncio.ensure_future(anext(viewer)) for viewer in viewers]
+    await asyncio.sleep(0)
+    numbers.move()
+    await hub.tick()
+
+    assert all(each.done() for each in waiting)
+
+
 async def test_who_watches_several_boards_is_one_viewer() -> None:
     numbers = Numbers()
     hub = a_hub(numbers)

@@ -288,6 +288,59 @@ def test_who_was_first_before_the_snapshot_moves_too() -> None:
     ]
 
 
+KINDS: dict[str, dict[str, Any]] = {
+    "value": {"columns": ["win_rate", "calls_made"], "limit": 2},
+    "derived": {"metric": "win_rate"},
+    "attainment": {"rank_by": "attainment"},
+    "points": {"metric": "", "rank_by": "points", "points": {"deals_won": 1, "calls_made": 2}},
+    "improvement": {"rank_by": "improvement"},
+    "first": {"ties": "first"},
+    "bands": {"bands": "quarter"},
+}
+few_numbers = st.dictionaries(st.sampled_from(PEOPLE), st.integers(0, 3))
+some_sums = st.tuples(few_numbers, few_numbers, few_numbers).map(
+    lambda drawn: {
+        name: {f"person:{who}": Part(n, n or 1) for who, n in of.items()}
+        for name, of in zip(("deals_won", "deals_lost", "calls_made"), drawn, strict=True)
+    }
+)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(st.lists(st.tuples(some_sums, some_sums, some_sums), min_size=2, max_size=4))
+def test_standings_made_from_former_ones_are_the_same(kind: str, drawn: list[Any]) -> None:
+    definition = {"id": "b", "title": "B", "metric": "deals_won", "grain": "month"} | KINDS[kind]
+    board = msgspec.convert(definition, Definition)
+    roster, former = Roster(a_directory(), TODAY), None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(leaderboard, "FEW", 1)  # however many have changed
+        for found, since, past in drawn:
+            material = Material(
+                catalogue=CATALOGUE,
+                roster=roster,
+                period="month:2026-11-01",
+                currency="EUR",
+                sums=found,
+                version="v",
+                as_of="now",
+                targets=TARGETS,
+                snapshot=TODAY,
+                since=since,
+                past=past,
+                past_before=past,
+                last=past,
+            )
+            former, fresh = Standings(board, material, former), Standings(board, material)
+            moments = {who: [Moment(len(who), "deals_won", 1)] for who in fresh.tied()}
+            assert former.tied() == fresh.tied()
+            former.settle(moments)
+            fresh.settle(moments)
+            assert former.shown("finance") == fresh.shown("finance")
+            assert [former.row(who, "everyone") for who in former.names] == [
+                fresh.row(who, "everyone") for who in fresh.names
+            ]
+
+
 def test_who_shares_a_place_asks_for_no_records() -> None:
     assert standings(sums(ada=2, bob=2)).tied() == []
 

@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.metrics.domain import ranking
-from services.metrics.domain.ranking import Moment, Number, Running, rank, reached, reached_at_least
+from services.metrics.domain.ranking import (
+    Moment,
+    Number,
+    Ranking,
+    Running,
+    rank,
+    reached,
+    reached_at_least,
+)
 
 fractions = st.fractions(min_value=-3, max_value=3, max_denominator=40)
 moments = st.lists(
@@ -59,6 +67,55 @@ def test_who_reached_it_first_is_before_their_equals() -> None:
     assert rank(scores, reached={"a": 30, "b": 10, "c": 30}) == {
         "e": 1, "b": 2, "a": 3, "c": 3, "d": 5
     }  # fmt: skip
+
+
+NAMES = {"f": "first"} | dict.fromkeys("abcde", "same")  # in their order
+some_numbers = st.dictionaries(
+    st.sampled_from(list(NAMES)),
+    st.none() | st.integers(-2, 2) | fractions | st.fractions(max_denominator=2**40),
+)
+
+
+@given(some_numbers, some_numbers, st.booleans())
+def test_a_changed_ranking_is_that_of_the_changed_numbers(
+    numbers: dict[str, Number | None],
+    changes: dict[str, Number | None],
+    higher: bool,  # noqa: FBT001  # drawn
+) -> None:
+    now = dict.fromkeys(NAMES) | numbers | changes
+    before = Ranking.of(dict.fromkeys(NAMES) | numbers, NAMES, higher_is_better=higher)
+    found = before.changed(now, changes.keys())
+    places = rank(now, higher_is_better=higher)
+    last = len(NAMES) + 1
+
+    assert found.places == places
+    assert {s: found.place(s) for s in NAMES} == {s: places.get(s) for s in NAMES}
+    assert found.order == sorted(NAMES, key=lambda s: (places.get(s, last), NAMES[s], s))
+    for subject, place in places.items():
+        ahead = found.ahead(subject)
+        better = [p for p in places.values() if p < place]
+        assert (places[ahead] if ahead else None) == max(better, default=None)
+    assert before.places == rank(numbers, higher_is_better=higher)  # stays as it was
+
+
+@given(some_numbers, st.dictionaries(st.sampled_from(list(NAMES)), st.integers(0, 3)))
+def test_equals_in_a_ranking_are_told_apart_by_who_was_first(
+    numbers: dict[str, Number | None], first: dict[str, int]
+) -> None:
+    ranking_found = Ranking.of(dict.fromkeys(NAMES) | numbers, NAMES)
+
+    assert ranking_found.told_apart(first).places == rank(numbers, reached=first)
+
+
+@given(some_numbers, st.integers(1, 4), st.integers(2, 3))
+def test_the_tied_of_a_ranking_are_those_of_its_places(
+    numbers: dict[str, Number | None], within: int, at_most: int
+) -> None:
+    found = Ranking.of(numbers, NAMES)
+
+    assert sorted(found.tied(within=within, at_most=at_most)) == ranking.tied(
+        found.places, within=within, at_most=at_most
+    )
 
 
 def test_a_score_was_reached_when_it_last_became_what_it_is() -> None:
