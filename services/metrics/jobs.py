@@ -5,8 +5,12 @@ is to be published are one transaction; marks are removed only after Kafka has a
 only if the number hasn't moved meanwhile.
 """
 
+import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+import structlog
+from asyncpg.exceptions import NumericValueOutOfRangeError
 
 from kit.clock import real_micros
 from kit.database import Database, Transaction
@@ -20,35 +24,51 @@ from services.metrics.store.context import Context
 from services.metrics.store.counters import Group
 from services.metrics.store.publishing import Touched
 
+log = structlog.get_logger(__name__)
+
 LONG_FOLD_SECONDS = 0.03  # a tick is longer anyway
 REST_RATIO = 3.0  # a quarter of the time is for folding, the rest for what is to be folded
+OVERFLOWING_SECONDS = 60.0  # then a tenant whose sums were too large is tried again
 LONGEST_REST_SECONDS = 0.5  # boards stay well under a second behind
 
 
 class Folder:
-    """Rolls pending deltas up into counters."""
+    """Rolls pending deltas up into counters; calls `folded` after each commit that did."""
 
-    def __init__(self, database: Database, context: Context, *, rows: int) -> None:
+    def __init__(
+        self,
+        database: Database,
+        context: Context,
+        *,
+        rows: int,
+        folded: Callable[[], None] = lambda: None,
+    ) -> None:
         self._database = database
         self._context = context
         self._rows = rows
+        self._folded = folded
         self._since_vacuum = 0
         self._resting_until = 0.0
+        self._overflowing: dict[str, float] = {}  # tenants, and until when they are left alone
 
     async def fold(self) -> bool:
         """Fold once, unless another replica does; True when there may be more.
 
         After a long fold it rests: the longer deltas gather, the fewer counters each of them costs.
         """
+        await asyncio.sleep(max(0.0, self._resting_until - time.perf_counter()))
         began = time.perf_counter()
-        if began < self._resting_until:
-            return False
-        async with self._database.transaction() as transaction:
-            if not await transaction.try_lock(counters.FOLD_LOCK):
-                return False
-            groups = await self._fold(transaction)
+        try:
+            async with self._database.transaction() as transaction:
+                if not await transaction.try_lock(counters.FOLD_LOCK):
+                    return False
+                groups = await self._fold(transaction, but=self._set_aside(began))
+        except NumericValueOutOfRangeError:
+            await self._find_overflow()
+            return True
         taken = sum(group.deltas for group in groups)
         if groups:
+            self._folded()
             seconds = time.perf_counter() - began
             self._observe(groups, seconds)
             self._since_vacuum += taken
@@ -61,9 +81,14 @@ class Folder:
     async def settle(self) -> None:
         """Fold until nothing is pending."""
         while True:
-            async with self._database.transaction() as transaction:
-                await transaction.lock(counters.FOLD_LOCK)
-                groups = await self._fold(transaction)
+            try:
+                async with self._database.transaction() as transaction:
+                    await transaction.lock(counters.FOLD_LOCK)
+                    aside = self._set_aside(time.perf_counter())
+                    groups = await self._fold(transaction, but=aside)
+            except NumericValueOutOfRangeError:
+                await self._find_overflow()
+                continue
             if not groups:
                 return
             self._since_vacuum += sum(group.deltas for group in groups)
@@ -75,8 +100,38 @@ class Folder:
             self._since_vacuum = 0
             await counters.vacuum(self._database)
 
-    async def _fold(self, transaction: Transaction) -> list[Group]:
-        groups = await counters.take_pending(transaction, self._rows)
+    def _set_aside(self, now: float) -> list[str]:
+        """The tenants whose deltas are left alone for now."""
+        self._overflowing = {t: until for t, until in self._overflowing.items() if until > now}
+        telemetry.OVERFLOWING.set(len(self._overflowing))
+        return list(self._overflowing)
+
+    async def _find_overflow(self) -> None:
+        """Set aside whose sums are beyond what a counter holds, so that everybody else goes on.
+
+        Their deltas stay where they are: once the records behind them are corrected in the CRM,
+        the sums fit again.
+        """
+        async with self._database.transaction() as transaction:
+            tenants = await counters.waiting_tenants(transaction)
+        now = time.perf_counter()
+        aside = self._set_aside(now)
+        for tenant in tenants:
+            if tenant in aside:
+                continue
+            try:
+                async with self._database.transaction() as transaction:
+                    if not await transaction.try_lock(counters.FOLD_LOCK):
+                        return
+                    await self._fold(transaction, only=tenant)
+            except NumericValueOutOfRangeError as error:
+                self._overflowing[tenant] = now + OVERFLOWING_SECONDS
+                log.error("sums_overflow", tenant=tenant, reason=str(error))  # noqa: TRY400  # no bug
+
+    async def _fold(
+        self, transaction: Transaction, *, but: Sequence[str] = (), only: str | None = None
+    ) -> list[Group]:
+        groups = await counters.take_pending(transaction, self._rows, but=but, only=only)
         if not groups:
             return []
         tenants = sorted({group.tenant for group in groups})

@@ -45,6 +45,11 @@ EVENT_TO_QUERYABLE = Histogram(
     "folded group of deltas, by the oldest record in it. Rising: compare with lag and fold time.",
     buckets=SECONDS,
 )
+OVERFLOWING = Gauge(
+    "pacesetter_metrics_overflowing_tenants",
+    "Tenants whose numbers stand still because a sum is beyond 64 bits, for whoever folds. Not 0: "
+    "the log says who and why (`sums_overflow`); correct the records in the CRM.",
+)
 UNPUBLISHED = Gauge(
     "pacesetter_metrics_unpublished_measures",
     "Measures waiting to be published, when last looked. Growing: Kafka is slow, or publish less.",

@@ -34,7 +34,7 @@ from schemas.money import apportion, exponent, from_minor, to_minor
 from schemas.periods import Calendar
 from schemas.spm import Announcement, ContestPhase, ContestRow, ContestState
 from services.metrics.domain import numbers, ranking, scores
-from services.metrics.domain.catalogue import Catalogue, Metric, Mistake
+from services.metrics.domain.catalogue import COUNT, SECONDS, Catalogue, Metric, Mistake
 from services.metrics.domain.mistakes import amount_mistakes, metric_mistakes, scope_mistakes
 from services.metrics.domain.numbers import Part
 from services.metrics.domain.ranking import Moment, Number, Running, Ties, rank
@@ -554,6 +554,7 @@ class Evidence:
         self._kind = contest.subjects
         self._spans = spans
         self._hash = hashlib.sha256()
+        self._once = Once()
         self.records = 0
         self.sums: dict[str, dict[str, Part]] = {}
         self.rounds: list[dict[str, dict[str, Part]]] = [{} for _ in spans]
@@ -569,12 +570,13 @@ class Evidence:
         self._hash.update(_LINE.encode(credit) + b"\n")
         self.records += 1
         for subject in credited_to(credit, self._kind):
-            _add(self.sums, credit, subject)
+            count = self._once.counts(credit, subject)
+            _add(self.sums, credit, subject, count)
             moment = Moment(credit.at, credit.metric, credit.value)
             self.moments.setdefault(subject, []).append(moment)
             for (begin, end), sums in zip(self._spans, self.rounds, strict=True):
                 if begin <= credit.at < end:
-                    _add(sums, credit, subject)
+                    _add(sums, credit, subject, count)
 
 
 def credited_to(credit: Credited, kind: str) -> list[str]:
@@ -584,11 +586,35 @@ def credited_to(credit: Credited, kind: str) -> list[str]:
     return [subject for subject in credit.subjects if subject.startswith(f"{kind}:")]
 
 
-def _add(sums: dict[str, dict[str, Part]], credit: Credited, subject: str) -> None:
+class Once:
+    """Counts a shared record once for whatever several of its shares count for.
+
+    As `credits.Deltas` does; for credits in the order of their records.
+    """
+
+    def __init__(self) -> None:
+        self._record = ("", "")
+        self._counted: set[tuple[str, int, str]] = set()
+
+    def counts(self, credit: Credited, subject: str) -> int:
+        """How many records the subject has more by this credit: one or none."""
+        if credit.unit in (COUNT, SECONDS):
+            return 1  # never shared
+        if (credit.type, credit.id) != self._record:
+            self._record = (credit.type, credit.id)
+            self._counted.clear()
+        contribution = (credit.metric, credit.at, subject)
+        if contribution in self._counted:
+            return 0
+        self._counted.add(contribution)
+        return 1
+
+
+def _add(sums: dict[str, dict[str, Part]], credit: Credited, subject: str, records: int) -> None:
     of_metric = sums.setdefault(credit.metric, {})
     former = of_metric.get(subject)
     value, count = (former.value, former.count) if former else (0, 0)
-    of_metric[subject] = Part(value + credit.value, count + 1, credit.unit)
+    of_metric[subject] = Part(value + credit.value, count + records, credit.unit)
 
 
 def digest_of(rows: Sequence[ContestRow]) -> str:

@@ -15,7 +15,10 @@ FOLD_LOCK = "metrics/fold"
 
 _TAKE_PENDING = """
 WITH taken AS (
-    DELETE FROM pending WHERE ctid = ANY (ARRAY(SELECT ctid FROM pending LIMIT $1))
+    DELETE FROM pending WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM pending WHERE tenant <> ALL ($2::text[])
+            AND ($3::text IS NULL OR tenant = $3) LIMIT $1
+    ))
     RETURNING *
 )
 SELECT tenant, metric, unit, person, subjects, day, sum(value)::bigint AS value,
@@ -226,10 +229,18 @@ class CounterRow:
     count: int
 
 
-async def take_pending(transaction: Transaction, limit: int) -> list[Group]:
-    """Remove up to `limit` deltas and give them summed."""
-    rows = await transaction.driver.fetch(_TAKE_PENDING, limit)
+async def take_pending(
+    transaction: Transaction, limit: int, *, but: Iterable[str] = (), only: str | None = None
+) -> list[Group]:
+    """Remove up to `limit` deltas, of `only` one tenant or of all `but` some; gives them summed."""
+    rows = await transaction.driver.fetch(_TAKE_PENDING, limit, list(but), only)
     return [Group(*row) for row in rows]
+
+
+async def waiting_tenants(transaction: Transaction) -> list[str]:
+    """The tenants whose deltas wait."""
+    rows = await transaction.driver.fetch("SELECT DISTINCT tenant FROM pending ORDER BY tenant")
+    return [row[0] for row in rows]
 
 
 async def fold(

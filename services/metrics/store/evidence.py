@@ -14,7 +14,7 @@ from schemas.directory import Entry
 from schemas.periods import Calendar
 from services.metrics.domain import windows
 from services.metrics.domain.catalogue import STAGE, Catalogue
-from services.metrics.domain.contests import Credited, Span, credited_to, whole_days
+from services.metrics.domain.contests import Credited, Once, Span, credited_to, whole_days
 from services.metrics.domain.credits import owners_of
 from services.metrics.domain.leaderboard import Sums
 from services.metrics.domain.numbers import Part
@@ -136,12 +136,14 @@ async def sums(
         for metric, unit, subject, value, count in rows:
             found[metric][subject] = Part(value, count, unit)
         return found
+    once = Once()
     async for credit in counting(transaction, tenant, catalogue, asked, span):
         of = found[credit.metric]
         for subject in credited_to(credit, kind):
             was = of.get(subject)
             value, count = (was.value, was.count) if was is not None else (0, 0)
-            of[subject] = Part(value + credit.value, count + 1, credit.unit)
+            records = once.counts(credit, subject)
+            of[subject] = Part(value + credit.value, count + records, credit.unit)
     return found
 
 

@@ -3,13 +3,19 @@
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
+import yaml
 
 from schemas.spm import BoardDocument, ContestState
+from services.metrics.domain.catalogue import parse
+from services.metrics.settings import Settings
+from services.metrics.store.context import Context
+from services.metrics.store.evidence import sums
 from tests.integration.metrics.world import World, call, small_company, won
-from tests.support import bearer
+from tests.support import TENANT, bearer
 
 CONTEST: dict[str, Any] = {
     "title": "Blitz",
@@ -298,3 +304,28 @@ async def test_money_is_counted_in_the_contests_currency(
     clock.at("2026-11-03T12:00")
 
     assert standing(await shown(ops), "values") == [(1, "p1", "7", {"revenue_won": "70.00"})]
+
+
+@pytest.mark.parametrize("kind", ["person", "team"])
+async def test_parts_of_days_count_shared_records_as_whole_days_do(
+    company: World, kind: str
+) -> None:
+    await company.apply(
+        won("crm:1", shares="1=60;2=40"),  # both of the north
+        won("crm:2", amount="33.33", shares="1=50;3=50"),
+        won("crm:3", owner_id=2),
+        won("crm:4", shares="1=50;9=50"),  # nobody is owner 9
+    )
+    await company.settle()
+    day = int(datetime(2026, 11, 2, tzinfo=ZoneInfo("Europe/Berlin")).timestamp())
+    asked = {"revenue_won": "EUR", "deals_won": "count"}
+    async with company.service.database.transaction() as transaction:
+        catalogue = parse(yaml.safe_load(Settings().catalogue.read_text()))
+        context = Context(catalogue, ())
+        calendar = (await context.directory_of(transaction, TENANT)).calendar
+        whole, part = [
+            await sums(transaction, TENANT, catalogue, asked, span, kind, calendar)
+            for span in ((day, day + 86_400), (day + 1, day + 86_400))
+        ]
+    assert part == whole
+    assert whole["revenue_won"]

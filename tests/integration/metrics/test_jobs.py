@@ -1,6 +1,7 @@
 """Folding, and what is published of it."""
 
 from collections.abc import Iterable
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
@@ -8,11 +9,13 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection
+from structlog.testing import capture_logs
 
 from kit.publisher import PublishError
 from schemas.base import State
 from schemas.spm import Goal, Measure
-from services.metrics import tables
+from services.metrics import jobs, tables
+from services.metrics.store import facts
 from tests.integration.metrics.world import World, call, organisation, small_company, won
 from tests.support import TENANT
 
@@ -66,6 +69,39 @@ async def test_a_goal_has_its_metric_published_before_and_after(world: World) ->
     await world.settle()
     await world.publish()
     assert measures(world)[key].value == 2
+
+
+async def test_sums_that_overflow_stop_nobody_elses_numbers(world: World) -> None:
+    absurd = [("other", "revenue_won", "EUR", "p1", "", date(2026, 11, 2), 2**62, 1, 0)] * 4
+    won_in = ("person:p1", "revenue_won", "month:2026-11-01", "EUR")
+    async with world.service.database.transaction() as transaction:
+        await facts.append(transaction, absurd)
+    await world.apply(*small_company(), won("crm:1"))
+    with capture_logs() as logs:
+        assert (await world.numbers())[won_in] == (10_000, 1)
+    assert [log["tenant"] for log in logs if log["event"] == "sums_overflow"] == ["other"]
+
+    await world.apply(won("crm:2"))
+    assert (await world.numbers())[won_in] == (20_000, 2)
+    kept = "SELECT count(*) FROM pending WHERE tenant = 'other'"
+    assert (await world.fetch(kept))[0][0] == len(absurd)
+
+
+async def test_they_count_once_they_are_corrected(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "OVERFLOWING_SECONDS", 0.0)
+    one = ("other", "revenue_won", "EUR", "p1", "", date(2026, 11, 2))
+    async with world.service.database.transaction() as transaction:
+        await facts.append(transaction, [(*one, 2**62, 1, 0)] * 2)
+    for _ in range(2):
+        await world.job("fold")
+    assert await world.fetch("SELECT FROM counter WHERE tenant = 'other'") == []
+
+    async with world.service.database.transaction() as transaction:
+        await facts.append(transaction, [(*one, -(2**62), -1, 0)])
+    found = await world.numbers("other")
+    assert found["person:p1", "revenue_won", "month:2026-11-01", "EUR"] == (2**62, 1)
 
 
 async def test_what_kafka_did_not_take_is_published_later(

@@ -17,6 +17,7 @@ from schemas.spm import ContestState
 from services.metrics.domain import contests
 from services.metrics.domain.catalogue import parse
 from services.metrics.domain.contests import Contest, Credited, Evidence, Material, Table
+from services.metrics.domain.numbers import Part
 from services.metrics.domain.ranking import Number
 from services.metrics.domain.scopes import Roster
 from services.metrics.settings import Settings
@@ -373,3 +374,15 @@ def test_what_is_a_day_late_is_not_told() -> None:
     _, said = told(None, 24 * 5, a="Ada")
 
     assert said == []
+
+
+def test_a_shared_deal_is_one_deal_of_the_team() -> None:
+    contest = a_contest(subjects="team", metrics=[{"metric": "revenue_won"}])
+    deal: dict[str, Any] = {"type": "opportunity", "id": "crm:1"}
+    deal |= {"metric": "revenue_won", "unit": "EUR"}
+    made = [
+        a_call("p1", 5, **deal, number=0, value=60),
+        a_call("p2", 5, **deal, number=1, value=40),
+        a_call("p2", 6, **(deal | {"id": "crm:2"}), value=7),
+    ]
+    assert collected(contest, made).sums["revenue_won"]["team:north"] == Part(107, 2, "EUR")
