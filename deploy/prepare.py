@@ -5,6 +5,7 @@ containers run as different users and Docker mounts files with the owner and mod
 the files are therefore readable for all, inside a folder that only its owner can enter.
 """
 
+import base64
 import hashlib
 import json
 import secrets
@@ -21,6 +22,7 @@ PASSWORDS = (
     "hubspot_secret",
     "pipedrive_password",
 )
+SECRETS_KEY = "ingest_secrets_key"  # lost, what it has sealed is lost: it belongs into the backup
 API_KEY = "admin_api_key"
 API_KEYS = "api_keys.json"
 
@@ -30,6 +32,9 @@ def prepare(folder: Path, tenant: str = "acme") -> list[str]:
     folder.mkdir(mode=0o700, exist_ok=True)
     folder.chmod(0o700)
     made = [name for name in PASSWORDS if _write(folder / name, secrets.token_urlsafe(24))]
+    sealing = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+    if _write(folder / SECRETS_KEY, sealing):
+        made.append(SECRETS_KEY)
     if _write(folder / ".gitignore", "*\n"):
         made.append(".gitignore")
     if not (folder / API_KEYS).exists():

@@ -18,6 +18,7 @@ from kit.auth import Authenticator
 from kit.settings import KitSettings
 from schemas.topics import SERVICES
 from services.ingest import gateway
+from services.ingest.domain.sealing import Seal
 
 ROOT = Path(__file__).parents[3]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -87,7 +88,8 @@ def test_no_secret_stands_in_the_environment() -> None:
     for name, container in CONTAINERS.items():
         for key, value in container.get("environment", {}).items():
             if re.search("PASSWORD|SECRET|TOKEN", key):
-                assert value.startswith("/run/secrets/"), f"{name}: {key}"
+                path = value.removeprefix("file:")
+                assert path.startswith("/run/secrets/"), f"{name}: {key}"
 
 
 def test_kafka_is_the_release_of_the_local_stack() -> None:
@@ -126,6 +128,8 @@ async def test_prepare_makes_secrets_once_and_a_key_that_is_accepted(tmp_path: P
     principal = authenticator._by_key(key)
     assert principal.tenant == "acme"
     assert set(principal.roles) == {"admin"}
+    seal = Seal([(folder / prepare.SECRETS_KEY).read_text()])
+    assert seal.open(seal.seal("of a CRM")) == "of a CRM"
 
 
 def test_prepare_runs_without_our_dependencies(tmp_path: Path) -> None:
