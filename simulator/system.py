@@ -21,12 +21,15 @@ from pathlib import Path
 import httpx
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.structs import OffsetAndMetadata
 
 from deploy.local import Stack
 from deploy.local import processes as run
 from deploy.local.machine import free_port, is_free
 from kit.auth import Role, development_token, new_api_key, write_api_keys
-from schemas.topics import SERVICES, consumed_by
+from kit.consumer import group_of
+from kit.settings import KitSettings
+from schemas.topics import SERVICES, consumed_by, lanes
 from simulator import seed as seeds
 from simulator.organisation import TENANT
 from simulator.player import TimeMap
@@ -247,6 +250,7 @@ class System:
     async def lag(self) -> dict[str, int]:
         """Messages that each service has still to apply."""
         prefix = f"{self.name}." if self.name else ""
+        settings = KitSettings(kafka=self.stack.kafka, topic_prefix=prefix)
         admin = AIOKafkaAdminClient(bootstrap_servers=self.stack.kafka)
         reader = AIOKafkaConsumer(bootstrap_servers=self.stack.kafka)
         await admin.start()
@@ -259,7 +263,10 @@ class System:
                     for topic in consumed_by(service)
                     for number in range(topic.partitions)
                 ]
-                done = await admin.list_consumer_group_offsets(prefix + service)
+                done: dict[TopicPartition, OffsetAndMetadata] = {}
+                for lane in lanes(service):
+                    group = group_of(settings, service, lane)
+                    done |= await admin.list_consumer_group_offsets(group)
                 starts = await reader.beginning_offsets(partitions)
                 ends = await reader.end_offsets(partitions)
                 found[service] = sum(

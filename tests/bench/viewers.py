@@ -302,6 +302,7 @@ def metrics(bench: Bench, settings: KitSettings, viewers: int) -> Iterator[tuple
         "METRICS_PORT": str(port),
         # Who is cut off comes back before the service has noticed.
         "METRICS_STREAM_LIMIT": str(max(5_000, 2 * viewers)),
+        "PACESETTER_MAX_CONNECTIONS": str(max(10_000, 3 * viewers)),
     }
     command = [sys.executable, "-m", "services", "serve", "metrics"]
     with receive.server(command, port, environment) as pid:
