@@ -1,6 +1,7 @@
 """Batches of states into one transaction, their results out again, then the offsets.
 
-What happens to a batch, in this order:
+A batch is what one poll gives; where it follows on another, a second poll adds what came meanwhile
+(decision 0021). What happens to it, in this order:
 
 1. Every message is decoded; one that can't be is put aside as a dead letter, alone.
 2. Per key only the highest version is kept: it says everything.

@@ -154,8 +154,8 @@ class Database:
 
     async def ping(self) -> None:
         """Raise when the database doesn't answer."""
-        async with self.engine.connect() as connection:
-            await connection.execute(text("SELECT 1"))
+        async with self.transaction():  # which passes over connections that died in the pool
+            pass
 
     async def close(self) -> None:
         """Close all connections."""

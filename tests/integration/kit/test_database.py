@@ -54,6 +54,7 @@ async def test_connections_that_died_in_the_pool_are_replaced(database: Database
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
     assert others == 2
+    await database.ping()  # readiness, too
 
     async with AsyncExitStack() as stack:
         for _ in range(3):
