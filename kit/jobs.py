@@ -4,7 +4,7 @@ A run that raises is logged, counted and tried at its next turn. What must happe
 only takes `Transaction.try_lock` inside; nothing here knows about other processes.
 
 Who knows that there is something to do may say so: what is rare is done at once then, and what goes
-on and on no more often than by the clock.
+on and on with pauses.
 """
 
 import asyncio
@@ -23,12 +23,14 @@ log = structlog.get_logger(__name__)
 class Job:
     """`run` every `seconds`; returning True means that there is more: it runs again at once.
 
-    Setting `due` ends the pause, except the one after a run for which it was set.
+    Setting `due` ends the wait. After a run for which it was set there is a `pause` in any case, by
+    default of `seconds`.
     """
 
     name: str
     seconds: float
     run: Callable[[], Awaitable[bool | None]]
+    pause: float | None = None
     due: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -44,8 +46,14 @@ async def run_forever(job: Job) -> None:
         except Exception:
             telemetry.JOB_FAILURES.labels(job.name).inc()
             log.exception("job_failed", job=job.name)
-        if more or asked:
-            await asyncio.sleep(0 if more else job.seconds)
-        else:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(job.due.wait(), job.seconds)
+        if more:
+            await asyncio.sleep(0)
+            continue
+        pause = 0.0
+        if asked:
+            pause = job.seconds if job.pause is None else job.pause
+            await asyncio.sleep(pause)
+        # Not `wait_for`: before Python 3.12 it forgets a cancellation at which `due` is set.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(job.seconds - pause):
+                await job.due.wait()

@@ -10,14 +10,16 @@ from kit.jobs import Job, run_forever
 
 
 @asynccontextmanager
-async def running(seconds: float) -> AsyncIterator[tuple[Job, list[float]]]:
+async def running(
+    seconds: float, pause: float | None = None
+) -> AsyncIterator[tuple[Job, list[float]]]:
     """A job that notes when it runs, after its first run."""
     runs: list[float] = []
 
     async def run() -> None:
         runs.append(time.monotonic())
 
-    job = Job("test", seconds, run)
+    job = Job("test", seconds, run, pause)
     task = asyncio.create_task(run_forever(job))
     await asyncio.sleep(0.01)
     try:
@@ -41,7 +43,17 @@ async def test_what_is_due_is_done_at_once() -> None:
     assert len(runs) == 2
 
 
-async def test_what_is_due_again_and_again_is_done_by_the_clock() -> None:
+async def test_what_is_due_again_and_again_is_done_with_pauses() -> None:
+    async with running(60, 0.1) as (job, runs):
+        for _ in range(50):
+            job.due.set()
+            await asyncio.sleep(0.005)
+
+    assert 3 < len(runs) < 8
+    assert all(later - earlier > 0.09 for earlier, later in pairwise(runs[1:]))
+
+
+async def test_without_a_pause_of_its_own_it_is_done_by_the_clock() -> None:
     async with running(0.1) as (job, runs):
         for _ in range(50):
             job.due.set()
@@ -49,3 +61,17 @@ async def test_what_is_due_again_and_again_is_done_by_the_clock() -> None:
 
     assert 3 < len(runs) < 8
     assert all(later - earlier > 0.09 for earlier, later in pairwise(runs[1:]))
+
+
+async def test_a_job_that_is_due_as_it_is_cancelled_ends() -> None:
+    async def run() -> None:
+        pass
+
+    job = Job("test", 60, run)
+    task = asyncio.create_task(run_forever(job))
+    await asyncio.sleep(0.01)
+    job.due.set()
+    task.cancel()
+    done, _ = await asyncio.wait([task], timeout=1)
+
+    assert done
