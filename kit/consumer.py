@@ -51,7 +51,7 @@ log = structlog.get_logger(__name__)
 
 # Of messages that are applied at once: one of ingest may hold hundreds of events, and all of them
 # are in memory together, ten times as large as on the wire.
-MAX_BYTES = 4 * 1024 * 1024
+MAX_BYTES = 2 * 1024 * 1024
 MAX_RECORDS = 2000  # per batch; 500 costs a third of the throughput, more gains nothing
 FEW_RECORDS = 10  # are polled at once however large they are
 POLL_MS = 20  # FastStream waits this long twice when idle; it bounds the latency of the first event

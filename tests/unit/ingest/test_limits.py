@@ -48,6 +48,10 @@ def test_the_largest_record_fits_in_a_message(character: str) -> None:
     for n in range(merge.MAX_STAGES + 50):
         event = cloud(stage=character * MAX_STAGE) | {"time": f"2026-01-01T00:00:00.{n:06d}Z"}
         facts += outcomes(received(APP, event, headers=STRUCTURED), APP)
+    for n in range(merge.MAX_EXPECTED + 50):
+        event = cloud(expected_close="2026-01-31") | {"time": f"2026-01-02T00:00:00.{n:06d}Z"}
+        event |= {"id": character * 900 + str(n), "source": character * 900}
+        facts += outcomes(received(APP, event, headers=STRUCTURED), APP)
     known = merge.of(fact for fact in facts if isinstance(fact, Fact))
     record = Record(
         tenant="t" * 128,
@@ -59,8 +63,10 @@ def test_the_largest_record_fits_in_a_message(character: str) -> None:
         fields=known.fields,
         changed=merge.changed(merge.NOTHING, known),
         stages=known.stages,
+        expected_before=known.expected_before,
     )
 
+    assert len(known.expected_before) == merge.MAX_EXPECTED
     assert len(known.fields) == merge.MAX_FIELDS
     assert text in {field.value for field in known.fields.values()}
     assert len(record.encode()) < MESSAGE - 10_000
