@@ -120,6 +120,9 @@ class Record(State, frozen=True, kw_only=True, omit_defaults=True):
     deleted: bool = False
     changed: list[str] = []  # names of the fields that the last version changed
     stages: list[StageEntry] = []
+    # What expected_close was before, oldest first: one for each instant at which the CRM told it,
+    # changed or not, so that late facts find their place; as the field, `at` is that instant.
+    expected_before: list[Field] = []
     received_at: Instant | None = None  # when the request that made this version came in
     received: str = ""  # its id
     trace: str = ""

@@ -196,6 +196,7 @@ class Directory:
         self._assignments: dict[str, list[Assignment]] = defaultdict(list)
         self._leaves: dict[str, list[Leave]] = defaultdict(list)
         self._roles: dict[str, list[Role]] = defaultdict(list)
+        self.roles: set[str] = set()  # that anybody has at any time
         self._holidays: list[Holiday] = []
         self._business_days: dict[str, BusinessDays] = {}
         limits: set[date] = set()
@@ -213,6 +214,7 @@ class Directory:
                 self.organisation = entry
             case Person():
                 self.people[entry.id] = entry
+                self.roles.add(entry.role)
             case Team():
                 self.teams[entry.id] = entry
             case Membership():
@@ -228,6 +230,7 @@ class Directory:
                 self._leaves[entry.person].append(entry)
             case Role():
                 self._roles[entry.person].append(entry)
+                self.roles.add(entry.role)
             case Holiday():
                 self._holidays.append(entry)
 

@@ -227,7 +227,7 @@ class Handlers:
         updates: list[Record] = []
         known_keys = [key for key in said if key not in inserted]
         for old in await records.lock_records(transaction, known_keys):
-            before, key = merge.Known(old.fields, old.stages), _key(old)
+            before, key = merge.recorded(old), _key(old)
             after = statuses.decided(key, merge.join(before, said[key]))
             if after == before:
                 found[key] = old
@@ -253,8 +253,7 @@ class Handlers:
                 survivor = merge.survivor(record.fields)
                 if survivor and survivor != record.id:
                     heir = (key[0], key[1], survivor)
-                    known = merge.Known(record.fields, record.stages)
-                    passed[heir].append(merge.inheritance(record.id, known))
+                    passed[heir].append(merge.inheritance(record.id, merge.recorded(record)))
                     heirs[heir] = touched[key]
             if not passed:
                 break
@@ -276,7 +275,7 @@ class Handlers:
             names = await records.stages_in_use(transaction, tenant, source)
             affected = [name for name in names if stages.record_id(source, name) in changed]
             for deal in await records.lock_deals_in_stage(transaction, tenant, source, affected):
-                before = merge.Known(deal.fields, deal.stages)
+                before = merge.recorded(deal)
                 after = stages.by_metadata(before, tenant, source, known)
                 if after != before:
                     decided = msgspec.structs.replace(
@@ -373,6 +372,7 @@ def _record(
         deleted=known.deleted,
         changed=merge.changed(before, known),
         stages=known.stages,
+        expected_before=known.expected_before,
         # Nobody waits for what was imported, so that it has no latency to be measured.
         received_at=None if isinstance(received, Backfilled) else received.received_at,
         received=received.id,

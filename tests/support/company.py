@@ -23,7 +23,15 @@ from deploy.local import Stack
 from kit.settings import KitSettings
 from schemas.base import State
 from schemas.crm import Record, StageEntry
-from schemas.directory import Membership, Organisation, OwnerMapping, Person, Team
+from schemas.directory import (
+    Assignment,
+    Membership,
+    Organisation,
+    OwnerMapping,
+    Person,
+    Team,
+    Territory,
+)
 from schemas.spm import Goal
 from services.metrics.app import create_app
 from services.metrics.settings import Settings
@@ -43,6 +51,9 @@ PEOPLE = {
     "grace": ("Grace Hopper", "north"),
 }
 MANAGER = "grace"
+TERRITORIES = {"dach": ("DACH", ""), "germany": ("Germany", "dach"), "austria": ("Austria", "dach")}
+LOOKS_AFTER = {"ada": "germany", "ben": "austria", "cy": "germany"}
+ROLES = {"ada": "Account executive", "ben": "Account executive"}
 STAGES = ("qualified", "demo", "proposal", "negotiation")
 TARGETS = {"ada": 100_000, "ben": 70_000, "cy": 60_000, "di": 80_000, "eve": 50_000}
 
@@ -107,8 +118,13 @@ def _directory() -> Iterator[State]:
     yield Organisation(**known, id="all", name="Acme", currency="EUR", zone="Europe/Berlin")
     for team, (name, parent) in TEAMS.items():
         yield Team(**known, id=team, name=name, parent=parent)
+    for territory, (name, parent) in TERRITORIES.items():
+        yield Territory(**known, id=territory, name=name, parent=parent)
+    for person, territory in LOOKS_AFTER.items():
+        yield Assignment(**known, id=f"a-{person}", person=person, territory=territory)
     for person, (name, team) in PEOPLE.items():
-        yield Person(**known, id=person, name=name, joined=date(2024, 1, 8))
+        role = ROLES.get(person, "rep")
+        yield Person(**known, id=person, name=name, role=role, joined=date(2024, 1, 8))
         yield OwnerMapping(**known, id=f"o-{person}", source="crm", owner_id=person, person=person)
         manages = person == MANAGER
         yield Membership(**known, id=f"m-{person}", person=person, team=team, manages=manages)
@@ -131,6 +147,7 @@ def _goals() -> Iterator[State]:
         yield goal(f"person:{person}", "revenue_won", NOVEMBER, target, "EUR")
         yield goal(f"person:{person}", "calls_made", NOVEMBER, 160)
     yield goal("team:north", "revenue_won", NOVEMBER, 250_000, "EUR")
+    yield goal("territory:dach", "revenue_won", NOVEMBER, 240_000, "EUR")
 
 
 def _records() -> Iterator[Record]:

@@ -120,6 +120,7 @@ def _change(before: Record | None, after: Record) -> dict[str, Any]:
             if not name.startswith("_")
         },
         "stages": after.stages,
+        "expected_before": after.expected_before,
         "deleted": after.deleted,
         "merged_into": merge.survivor(after.fields) or None,
         "merged_from": merge.merged_from(after.fields),

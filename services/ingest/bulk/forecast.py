@@ -91,7 +91,7 @@ async def _compare(found: Forecast, said: "_Gathered", source: Source, database:
             stored = await records.find_records(
                 transaction, [(source.tenant, kind, number) for kind, number, _ in page]
             )
-        known = {(one.type, one.id): Known(one.fields, one.stages) for one in stored}
+        known = {(one.type, one.id): merge.recorded(one) for one in stored}
         for kind, number, fresh in page:
             before = known.get((kind, number))
             after = fresh if before is None else merge.join(before, fresh)

@@ -21,7 +21,7 @@ from services.ingest.domain.vendors import hubspot
 BATCH = 50  # with histories; 100 without
 KEPT_SECONDS = 3600.0
 _OWNERS = "/crm/v3/owners"
-_HISTORY = frozenset({"dealstage", "amount", "hubspot_owner_id"})
+_HISTORY = frozenset({"dealstage", "amount", "hubspot_owner_id", "closedate"})
 _LINKED = {OPPORTUNITY: ("contact", "account")}  # what a type's objects are asked their links to
 
 

@@ -71,6 +71,9 @@ def event(received: Received, index: int, fact: Fact) -> dict[str, Any]:
         "actor": None if fact.actor is None else msgspec.to_builtins(fact.actor),
         "fields": _fields(fact),
         "stages": [[values.written(entry.at), entry.stage] for entry in fact.stages],
+        "expected_before": [
+            _field(told) | {"at": values.written(told.at)} for told in fact.expected_before
+        ],
         "vendor_changes": _changes(fact),
         "relations": [msgspec.to_builtins(relation) for relation in fact.relations],
         "merge": None if fact.merge is None else msgspec.to_builtins(fact.merge),

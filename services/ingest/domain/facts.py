@@ -103,6 +103,8 @@ class Fact(msgspec.Struct, frozen=True):
     op: Op
     fields: Mapping[str, Field] = {}
     stages: tuple[StageEntry, ...] = ()
+    # Earlier values of expected_close, where one event tells several.
+    expected_before: tuple[Field, ...] = ()
     signals: tuple[Signal, ...] = ()
     completeness: Completeness = "delta"
     occurred: Moment | None = None

@@ -1,7 +1,8 @@
 """Known state + fact → known state: a join, so order, repetition and lateness make no difference.
 
 Per field the highest position wins, ties by event id and at last by value. Stage entries are a
-set. Deletion and erasure are fields like others; erasure also takes every value up to its position,
+set. What the expected close date was before is kept by instant, of each the value that wins.
+Deletion and erasure are fields like others; erasure also takes every value up to its position,
 those that arrive later included. Limits keep the smallest names and the newest entries: joins too.
 """
 
@@ -9,11 +10,13 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from schemas.crm import Field, StageEntry
+from schemas.crm import Field, Record, StageEntry
 from services.ingest.domain.facts import DELETED, MERGED_INTO, REDACTED, RELATION, Fact
 
 MAX_FIELDS = 600  # then links are left out first, and a vendor's own properties
 MAX_STAGES = 200
+MAX_EXPECTED = 200  # former values of the expected close date
+EXPECTED_CLOSE = "expected_close"
 MERGED_FROM = "_merged_from."  # then the id of a record that became this one
 _BELOW = 2**53  # more than any instant in µs, and often enough in 64 bits
 OVERFLOW = "_overflow"  # set once fields had to be left out
@@ -25,6 +28,7 @@ class Known(msgspec.Struct, frozen=True):
 
     fields: dict[str, Field]
     stages: list[StageEntry] = []
+    expected_before: list[Field] = []
 
     @property
     def deleted(self) -> bool:
@@ -36,14 +40,21 @@ class Known(msgspec.Struct, frozen=True):
 NOTHING = Known({})
 
 
+def recorded(record: Record) -> Known:
+    """What a record says of what is known."""
+    return Known(record.fields, record.stages, record.expected_before)
+
+
 def of(facts: Iterable[Fact]) -> Known:
     """What these facts say together."""
     fields: dict[str, Field] = {}
     stages: set[StageEntry] = set()
+    expected: list[Field] = []
     for fact in facts:
         _take(fields, fact.fields)
         stages.update(fact.stages)
-    return _within_limits(fields, sorted(stages))
+        expected += _expected(fact)
+    return _within_limits(fields, sorted(stages), expected)
 
 
 def survivor(fields: Mapping[str, Field]) -> str:
@@ -91,7 +102,7 @@ def join(one: Known, other: Known) -> Known:
     stages = one.stages
     if other.stages:
         stages = sorted({*one.stages, *other.stages})
-    return _within_limits(fields, stages)
+    return _within_limits(fields, stages, [*_expected(one), *_expected(other)])
 
 
 def changed(before: Known, after: Known) -> list[str]:
@@ -129,17 +140,38 @@ def _rank(field: Field) -> tuple[bool, str, str, str]:
     )
 
 
-def _within_limits(fields: dict[str, Field], stages: list[StageEntry]) -> Known:
+def _expected(said: Fact | Known) -> list[Field]:
+    """Every expected close date that is said."""
+    field = said.fields.get(EXPECTED_CLOSE)
+    return [*said.expected_before] if field is None else [*said.expected_before, field]
+
+
+def _before(expected: list[Field], last: Field) -> list[Field]:
+    """Those before the last, by instant; what merged records have left was never told of this."""
+    told: dict[int, Field] = {}
+    for field in expected:
+        if 0 <= field.at < last.at:
+            mine = told.get(field.at)
+            if mine is None or _wins(field, mine):
+                told[field.at] = field
+    return [told[at] for at in sorted(told)]
+
+
+def _within_limits(
+    fields: dict[str, Field], stages: list[StageEntry], expected: list[Field]
+) -> Known:
+    before = _before(expected, fields[EXPECTED_CLOSE]) if len(expected) > 1 else []
     erased = fields.get(REDACTED)
     if erased is not None:
         fields = {name: _erased(name, field, erased) for name, field in fields.items()}
         stages = [entry for entry in stages if entry.at > erased.at]
+        before = [field for field in before if field.position > erased.position]
     if len(fields) > MAX_FIELDS:
         names = (name for name in fields if name != OVERFLOW)
         kept = sorted(names, key=_importance)[: MAX_FIELDS - 1]
         fields = {name: fields[name] for name in kept}
         fields[OVERFLOW] = Field("value", value=True, at=0, by="")
-    return Known(fields, stages[-MAX_STAGES:])
+    return Known(fields, stages[-MAX_STAGES:], before[-MAX_EXPECTED:])
 
 
 def _importance(name: str) -> tuple[int, str]:

@@ -9,6 +9,8 @@ metadata ends in the same state.
 import hashlib
 from collections.abc import Mapping
 
+import msgspec
+
 from schemas.base import valid_id
 from schemas.crm import Field, StageEntry
 from services.ingest.domain import values
@@ -70,7 +72,7 @@ def decided(known: Known, status: str) -> Known:
         since = values.written(_since(str(field.value), field.at, known.stages))
         closed = Field("value", since, field.at, field.by)
     decision = {"status": Field("value", status, field.at, field.by), "closed_at": closed}
-    return Known(known.fields | decision, known.stages)
+    return msgspec.structs.replace(known, fields=known.fields | decision)
 
 
 def _since(stage: str, at: int, history: list[StageEntry]) -> int:

@@ -31,5 +31,6 @@ async def checksum(transaction: Transaction) -> str:
 
 
 def _derived(record: Record) -> bytes:
-    known = merge.Known(dict(sorted(record.fields.items())), record.stages)
+    known = merge.recorded(record)
+    known = msgspec.structs.replace(known, fields=dict(sorted(known.fields.items())))
     return msgspec.json.encode([record.tenant, record.type, record.id, record.source, known])

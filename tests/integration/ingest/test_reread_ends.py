@@ -172,7 +172,7 @@ async def test_a_crm_that_is_away_parks_nothing(world: World, hubspot: crms.HubS
 async def test_what_cannot_be_read_is_not_put_aside_for_ever(
     world: World, hubspot: crms.HubSpot
 ) -> None:
-    hubspot.objects[DEAL]["1"] = hub_deal("1", closedate="soon")
+    hubspot.objects[DEAL]["1"] = hub_deal("1", createdate="soon")
     await world.want(("opportunity", "hubs:1"))
     for _ in range(PARKED_AFTER + 5):
         await world.ask()
@@ -254,7 +254,7 @@ async def test_a_deal_whose_record_cannot_be_read_is_not_answered_by_its_links(
     world: World, hubspot: crms.HubSpot
 ) -> None:
     hubspot.links = {(DEAL, "1", CONTACT): ["51"]}
-    hubspot.objects[DEAL]["1"] = hub_deal("1", closedate="soon")
+    hubspot.objects[DEAL]["1"] = hub_deal("1", createdate="soon")
     await world.want(("opportunity", "hubs:1"))
 
     await world.ask()

@@ -131,9 +131,15 @@ async def test_a_gap_is_asked_for_and_filled(sf_world: World, salesforce: crms.S
 async def test_what_an_event_leaves_out_is_filled_and_nothing_newer_overwritten(
     hub_world: World, hubspot: crms.HubSpot
 ) -> None:
+    dates = [("2026-02-28", "2026-01-02T08:00:00Z"), ("2026-01-31", "2026-01-01T09:00:00Z")]
     hubspot.objects["0-3"]["7"] = hub_deal(
         "7", deal_currency_code="EUR", dealname="Old", tier="gold"
-    ) | {"propertiesWithHistory": {"amount": [{"value": "9", "timestamp": "2026-01-02T08:00:00Z"}]}}
+    ) | {
+        "propertiesWithHistory": {
+            "amount": [{"value": "9", "timestamp": "2026-01-02T08:00:00Z"}],
+            "closedate": [{"value": f"{day}T00:00:00Z", "timestamp": at} for day, at in dates],
+        }
+    }
     day = 86_400_000
     await hub_world.receive([changed("amount", "50", 3 * day, object_id=7)])
     hub_world.wait(6)
@@ -149,6 +155,8 @@ async def test_what_an_event_leaves_out_is_filled_and_nothing_newer_overwritten(
         "New",
         "gold",
     ]
+    assert record.text("expected_close") == "2026-02-28T00:00:00Z"
+    assert [field.value for field in record.expected_before] == ["2026-01-31T00:00:00Z"]
     assert await hub_world.waiting() == []  # and the answer has asked for nothing again
 
 
@@ -518,7 +526,7 @@ async def test_types_that_cannot_be_asked_for_wait_with_the_reason(
 async def test_what_cannot_be_read_waits_and_is_in_the_quarantine(
     hub_world: World, hubspot: crms.HubSpot
 ) -> None:
-    hubspot.objects["0-3"]["1"] = hub_deal("1", closedate="soon")
+    hubspot.objects["0-3"]["1"] = hub_deal("1", createdate="soon")
     await hub_world.want(("opportunity", "hubs:1"), ("opportunity", "hubs:2"))
 
     await hub_world.ask()

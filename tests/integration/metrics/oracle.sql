@@ -1,7 +1,7 @@
 -- What the counters must be, from the last state of everything: plain SQL, nothing of ours.
 --
 -- Given: `state (kind text, body jsonb)`, the last version of each message, kind being `record` or
--- the directory's kinds. Gives (subject, metric, grain, start, unit, value, count) for seven
+-- the directory's kinds. Gives (subject, metric, grain, start, unit, value, count) for nine
 -- metrics of the shipped catalogue.
 WITH RECURSIVE live AS (
     SELECT kind, body FROM state WHERE NOT coalesce((body ->> 'deleted')::boolean, false)
@@ -33,6 +33,19 @@ WITH RECURSIVE live AS (
         max(value) FILTER (WHERE name = 'occurred_at')::timestamptz AS occurred_at,
         bool_or(name = 'done' AND kind = 'boolean' AND value = 'true') AS done
     FROM field GROUP BY type, id, source
+), told AS (  -- what the expected close date was, and what it is
+    SELECT body ->> 'type' AS type, body ->> 'id' AS id, (t.field ->> 2)::bigint AS at,
+        CASE WHEN t.field ->> 0 = 'value' THEN
+            ((t.field ->> 1)::timestamptz AT TIME ZONE 'UTC')::date END AS day
+    FROM live CROSS JOIN LATERAL (
+        SELECT jsonb_array_elements(body -> 'expected_before')
+        UNION ALL SELECT body -> 'fields' -> 'expected_close'
+    ) AS t (field)
+    WHERE kind = 'record' AND t.field IS NOT NULL
+), move AS (
+    SELECT type, id, 'epoch'::timestamptz + at * interval '1 microsecond' AS moved_at,
+        day - lag(day) OVER (PARTITION BY type, id ORDER BY at) AS days
+    FROM told
 ), places (currency, digits) AS (VALUES ('EUR', 2), ('USD', 2), ('JPY', 0)
 ), contribution AS (
     SELECT *, 'opportunities_created' AS metric, 'count' AS unit, created_at AS at, 1::numeric AS value
@@ -49,6 +62,12 @@ WITH RECURSIVE live AS (
         ELSE 'meetings_held' END, 'count', occurred_at, 1
     FROM record WHERE type IN ('call', 'email', 'meeting') AND done
         AND (type <> 'email' OR direction IS DISTINCT FROM 'inbound')
+    UNION ALL
+    SELECT r.*, s.metric, s.unit, moved_at, s.value
+    FROM record r JOIN move m USING (type, id) CROSS JOIN LATERAL (VALUES
+        ('close_dates_slipped', 'count', 1), ('close_date_slip', 'seconds', days * 86400)
+    ) AS s (metric, unit, value)
+    WHERE type = 'opportunity' AND days > 0 AND (status = 'open' OR moved_at < closed_at)
 ), placed AS (
     SELECT c.*, (at AT TIME ZONE zone)::date AS day, row_number() OVER () AS number
     FROM contribution c, organisation WHERE at IS NOT NULL
@@ -69,9 +88,10 @@ WITH RECURSIVE live AS (
     SELECT number, owner_id, sign * (floor + CASE WHEN
         row_number() OVER (PARTITION BY number ORDER BY lost DESC, place)
             <= abs(whole) - sum(floor) OVER (PARTITION BY number) THEN 1 ELSE 0 END) AS value
-    FROM part WHERE unit <> 'count'
+    FROM part WHERE unit NOT IN ('count', 'seconds')
     UNION ALL
-    (SELECT DISTINCT ON (number) number, owner_id, whole FROM part WHERE unit = 'count'
+    (SELECT DISTINCT ON (number) number, owner_id, whole FROM part
+    WHERE unit IN ('count', 'seconds')
     ORDER BY number, percent DESC, place)
 ), owned AS (
     SELECT p.number, coalesce(d.owner_id, p.owner_id) AS owner_id,

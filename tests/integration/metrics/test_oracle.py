@@ -8,16 +8,17 @@ import msgspec
 import pytest
 
 from schemas.base import State
-from schemas.crm import Record
+from schemas.crm import Field, Record
 from schemas.directory import Assignment, Organisation, Role, Territory
 from tests.integration.metrics.world import World, a_history, member, owner, person
-from tests.support import TENANT, a_record
+from tests.support import TENANT, a_record, instant
 
 OCTOBER = date(2026, 10, 1)
+OCTOBER_US = int(instant("2026-10-01T00:00").timestamp()) * 1_000_000
 
 
 def a_hard_history(seed: int) -> list[State]:
-    """On top of the usual trouble: shares, territories, roles."""
+    """On top of the usual trouble: shares, territories, roles, close dates that slip."""
     dice = random.Random(seed)
     history = a_history(seed)
 
@@ -70,14 +71,28 @@ def a_hard_history(seed: int) -> list[State]:
                 fields["shares"] = dice.choice(
                     ["1=60;2=40", "3=33.3;1=33.3;2=33.4", "1=50;9=50", "1=50;2=60", "2=100", "oh"]
                 )
-            harder.append(
-                a_record(
-                    state.type, state.id, version=state.version, deleted=state.deleted, **fields
-                )
+            record = a_record(
+                state.type, state.id, version=state.version, deleted=state.deleted, **fields
             )
+            harder.append(_expecting(dice, record))
         else:
             harder.append(state)
     return harder
+
+
+def _expecting(dice: random.Random, record: Record) -> Record:
+    """The record with what its expected close date was, now and then none, and what it is."""
+    moved = sorted(dice.sample(range(60 * 24 * 60), dice.randrange(5)))
+    if not moved:
+        return record
+    told = [
+        Field("cleared", None, at, "e")
+        if dice.random() < 0.2
+        else Field("value", f"2027-0{dice.randint(1, 2)}-15T{dice.choice((3, 23)):02}:00Z", at, "e")
+        for at in (OCTOBER_US + minute * 60_000_000 for minute in moved)
+    ]
+    fields = record.fields | {"expected_close": told[-1]}
+    return msgspec.structs.replace(record, fields=fields, expected_before=told[:-1])
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -101,4 +116,5 @@ def test_the_oracle_knows_the_history_has_everything_in_it() -> None:
     states = [state for seed in range(12) for state in a_hard_history(seed)]
 
     assert {type(s) for s in states} >= {Record, Organisation, Territory, Assignment, Role}
+    assert any(isinstance(s, Record) and s.expected_before for s in states)
     assert any(b"shares" in msgspec.json.encode(s) for s in states if isinstance(s, Record))

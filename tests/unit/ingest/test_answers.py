@@ -88,6 +88,11 @@ def hub_deal(**more: Any) -> dict[str, Any]:
                 {"value": "1500.00", "timestamp": "2026-01-11T09:00:00Z"},
                 {"value": "", "timestamp": "2026-01-10T09:00:00Z"},
             ],
+            "closedate": [
+                {"value": "", "timestamp": "2026-01-12T08:00:00Z"},
+                {"value": "2026-02-15T00:00:00Z", "timestamp": "2026-01-11T09:00:00Z"},
+                {"value": "2026-01-31T00:00:00Z", "timestamp": "2026-01-10T09:00:00Z"},
+            ],
         },
         "createdAt": "2026-01-10T09:00:00Z",
         "updatedAt": "2026-01-12T09:00:00.500Z",
@@ -112,8 +117,31 @@ def test_a_hubspot_object_with_its_histories() -> None:
         StageEntry(us("2026-01-10T09:00:00Z"), "sent"),
         StageEntry(us("2026-01-12T09:00:00.100Z"), "closedwon"),
     ]
+    assert [(field.at, field.value) for field in fact.expected_before] == [
+        (us("2026-01-10T09:00:00Z"), "2026-01-31T00:00:00Z"),
+        (us("2026-01-11T09:00:00Z"), "2026-02-15T00:00:00Z"),
+    ]
     assert fact.reread is None
     assert fact.signals == ()
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_only_the_present_value_of_a_history_puts_an_object_aside(place: int) -> None:
+    deal = hub_deal()
+    dates = deal["propertiesWithHistory"]["closedate"]
+    dates[0]["value"] = "2026-02-28T00:00:00Z"
+    dates[place]["value"] = "tomorrow"
+
+    ((_, outcome),) = readers.read(answer(HUB, {"results": [deal]}), HUB)
+
+    if place == 0:
+        assert isinstance(outcome, Unreadable)
+        assert "'tomorrow' is not an instant" in outcome.reason
+    else:
+        assert isinstance(outcome, Fact)
+        assert texts(outcome, "amount", "expected_close") == ["1500.00", "2026-02-28T00:00:00Z"]
+        readable = [dates[n]["value"] for n in (2, 1) if n != place]
+        assert [field.value for field in outcome.expected_before] == readable
 
 
 def test_a_late_answer_fills_gaps_and_wins_over_nothing_newer() -> None:

@@ -1,6 +1,6 @@
 """Metrics as data: what counts, for how much, and what doesn't."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.crm import Record, StageEntry
+from schemas.crm import Field, Record, StageEntry
 from services.metrics.domain.catalogue import Catalogue, CatalogueError, layered, parse
 from services.metrics.domain.catalogue.fields import FIELDS
 from services.metrics.settings import Settings
@@ -321,6 +321,73 @@ def test_a_deal_is_stalled_after_a_while_in_its_stage(shipped: Catalogue) -> Non
     assert "stalled_deals" not in counted(shipped, won)
 
 
+def expecting(record: Record, *told: tuple[str, str | None]) -> Record:
+    """The record with what its expected close date was: when it was told, and what."""
+    fields = [
+        Field("cleared" if day is None else "value", day, second(at) * 1_000_000, "e")
+        for at, day in told
+    ]
+    known = record.fields | {"expected_close": fields[-1]}
+    return msgspec.structs.replace(record, fields=known, expected_before=fields[:-1])
+
+
+def slips(catalogue: Catalogue, record: Record) -> list[tuple[str, int]]:
+    """When the expected close date slipped, and by how many days."""
+    found, _ = catalogue.contributions(record)
+    moved = [at for metric, _, at, _ in found if metric == "close_dates_slipped"]
+    by = [(at, value) for metric, _, at, value in found if metric == "close_date_slip"]
+    assert moved == [at for at, _ in by]
+    return [
+        (datetime.fromtimestamp(at, UTC).strftime("%m-%d"), value // 86_400) for at, value in by
+    ]
+
+
+def on(day: str) -> str:
+    """That day of 2026, as readers keep a date without a time."""
+    return f"2026-{day}T12:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("told", "found"),
+    [
+        ([("03-01", "04-30")], []),
+        ([("03-01", "04-30"), ("03-05", "05-15")], [("03-05", 15)]),
+        ([("03-01", "04-30"), ("03-05", "04-15")], []),
+        ([("03-01", "04-30"), ("03-02", "04-30"), ("03-05", "04-30")], []),
+        (
+            [("03-01", "04-30"), ("03-05", "05-15"), ("03-06", "05-01"), ("03-09", "05-02")],
+            [("03-05", 15), ("03-09", 1)],
+        ),
+        ([("03-01", "04-30"), ("03-05", None), ("03-06", "05-15")], []),
+        ([("03-01", "04-30"), ("03-05", None)], []),
+        ([("03-01", None), ("03-05", "05-15"), ("03-06", "05-16")], [("03-06", 1)]),
+    ],
+)
+def test_a_close_date_slips_by_a_move_to_a_later_day(
+    shipped: Catalogue, told: list[tuple[str, str | None]], found: list[tuple[str, int]]
+) -> None:
+    record = a_record("opportunity", status="open")
+    days = [(on(at), day and on(day)) for at, day in told]
+    assert slips(shipped, expecting(record, *days)) == found
+
+
+def test_another_time_of_the_same_day_is_no_slip(shipped: Catalogue) -> None:
+    record = a_record("opportunity", status="open")
+    morning, evening = "2026-04-30T07:00:00Z", "2026-04-30T23:59:00Z"
+    assert slips(shipped, expecting(record, (NEW, morning), (OFFER, evening))) == []
+    tomorrow = "2026-05-01T01:00:00+02:00"  # which is not yet tomorrow in UTC
+    assert slips(shipped, expecting(record, (NEW, morning), (OFFER, tomorrow))) == []
+
+
+def test_close_dates_of_closed_deals_do_not_slip(shipped: Catalogue) -> None:
+    told = [(on("03-01"), on("04-30")), (on("03-05"), on("05-15")), (on("03-20"), on("06-01"))]
+    for status in ("won", "lost"):
+        record = deal(status=status, closed_at=on("03-20"))
+        assert slips(shipped, expecting(record, *told)) == [("03-05", 15)]
+    gone = msgspec.structs.replace(a_record("opportunity", status="open"), deleted=True)
+    assert slips(shipped, expecting(gone, *told)) == []
+
+
 def test_a_stage_of_a_metric_is_found_by_its_name(shipped: Catalogue) -> None:
     found = shipped.find('stage_conversion@Won, "really"')
     assert found is not None
@@ -401,12 +468,27 @@ def test_own_metrics_may_not_break_those_computed_from_them(shipped: Catalogue) 
         st.one_of(st.none(), st.booleans(), st.integers(), st.text(), st.just(AT), st.just("1e99")),
     ),
     st.lists(st.builds(StageEntry, st.integers(-(2**63), 2**63), st.text()), max_size=4),
+    st.lists(
+        st.builds(
+            Field,
+            st.sampled_from(["value", "cleared"]),
+            st.one_of(st.none(), st.integers(), st.text(), st.sampled_from([AT, LATER, "1e99"])),
+            st.integers(-(2**63), 2**63),
+            st.just("e"),
+        ),
+        max_size=4,
+    ),
     st.sampled_from(sorted(FIELDS)),
 )
 def test_any_record_gives_whole_plausible_numbers(
-    shipped: Catalogue, fields: dict[str, Any], stages: list[StageEntry], kind: str
+    shipped: Catalogue,
+    fields: dict[str, Any],
+    stages: list[StageEntry],
+    expected: list[Field],
+    kind: str,
 ) -> None:
-    record = msgspec.structs.replace(a_record(kind, **fields), stages=stages)
+    record = a_record(kind, **fields)
+    record = msgspec.structs.replace(record, stages=stages, expected_before=expected)
     found, findings = shipped.contributions(record)
     for metric, unit, at, value in found:
         assert metric.partition("@")[0] in shipped.base

@@ -17,6 +17,7 @@ from services.metrics.domain.catalogue.fields import FIELDS
 from services.metrics.settings import Settings
 
 SHIPPED = yaml.safe_load(Settings.model_fields["catalogue"].default.read_text())
+SLIPPED = {"moved_from": {"before": "moved_to"}}
 
 
 def a_metric(**changes: Any) -> dict[str, Any]:
@@ -70,6 +71,20 @@ def test_nothing_is_wrong_with_what_is_shipped() -> None:
         (a_metric(where={"any": {"stage": "a"}}), "where.any", "list of alternatives"),
         (a_metric(where={"any": [{}]}), "where.any[0]", "mapping"),
         (a_metric(where={f"x_{n}": 1 for n in range(60)}), "where", "over 50"),
+        (
+            a_metric(record="opportunity", where=SLIPPED, placed_by="stage_since"),
+            "where.moved_from",
+            "moved_from is of a move, which has no stage_since",
+        ),
+        (
+            a_metric(
+                record="opportunity",
+                where={"any": [SLIPPED, {"stage_since": {"before": "closed_at"}}]},
+                placed_by="created_at",
+            ),
+            "where.any[0].moved_from",
+            "make two metrics",
+        ),
         (a_formula("deals_won", statistic={"median": "x"}), "", "either `formula` or `statistic`"),
         (a_formula(5), "formula", "text such as"),
         (a_formula("1 + 1"), "formula", "reads no metric"),
@@ -100,6 +115,16 @@ def test_a_mistake_is_explained_where_it_is(metric: Any, where: str, what: str) 
         (a_metric(placed_by="ocurred_at"), "placed_by", "did you mean 'occurred_at'?"),
         (a_metric(placed_by="outcome"), "placed_by", "an instant is needed"),
         (a_metric(placed_by="left_at"), "placed_by", "outside of `for_each: stage`"),
+        (
+            a_metric(placed_by="moved_at"),
+            "placed_by",
+            "no CRM says 'moved_at' of records of type call (only of opportunities",
+        ),
+        (
+            a_metric(record="opportunity", placed_by="moved_at", for_each="stage"),
+            "placed_by",
+            "without `for_each`)",
+        ),
         (a_metric(where={"done": "true"}), "where.done", "true or false"),
         (a_metric(where={"direction": "outbond"}), "where.direction", "did you mean 'outbound'?"),
         (a_metric(where={"outcome": True}), "where.outcome", "a text"),
@@ -140,6 +165,7 @@ def test_what_cannot_be_meant_is_warned_of(metric: Any, where: str, what: str) -
     [
         a_metric(record="x_visit", where={"anything": "goes"}, placed_by="some_day"),
         a_metric(where={"x_own": {"gt": 5}, "done": True}),
+        a_metric(record="opportunity", where=SLIPPED, placed_by="moved_at"),
         a_formula("-revenue_won + revenue_lost", unit="money"),
         a_formula("revenue_won / units_sold", unit="money"),
         a_formula('"stages_entered@Closed Won" / stages_entered@new'),

@@ -155,6 +155,7 @@ def _snapshot(
         op,
         fields=known.fields,
         stages=tuple(known.stages),
+        expected_before=tuple(known.expected_before),
         completeness="snapshot",
         occurred=occurred,
         position=(occurred.at, ""),

@@ -1,13 +1,15 @@
 """HubSpot: objects with their properties and histories, their links, pipelines, stages, owners.
 
-A property with a history says when it got each of its values; any other is as old as the object's
-last change. Of objects that it can't find HubSpot says so by id in `errors`; by the id of one that
-was merged it gives the survivor. Links have no time: they are as old as the question, and those
-that aren't there any more are not told. In answers about links `errors` mean that there are none.
+A property with a history says when it got each of its values, the newest first; any other is as
+old as the object's last change. Of objects that it can't find HubSpot says so by id in `errors`; by
+the id of one that was merged it gives the survivor. Links have no time: they are as old as the
+question, and those that aren't there any more are not told. In answers about links `errors` mean
+that there are none.
 """
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
@@ -139,31 +141,37 @@ def _object(
     changed = found.archived_at if found.archived and found.archived_at else found.updated_at
     occurred = answers.when(changed, "archivedAt" if found.archived else "updatedAt", received)
     history = found.properties_with_history or {}
-    said: list[tuple[str, str | None, dict[str, Any]]] = [
-        ("propertyChange", version.timestamp or changed, {name: version.value})
-        for name, versions in history.items()
-        for version in versions
-    ]
+    said: list[tuple[str, str | None, dict[str, Any]]] = []
+    former: list[tuple[str, str | None, dict[str, Any]]] = []
+    for name, versions in history.items():
+        for place, version in enumerate(versions):
+            change = ("propertyChange", version.timestamp or changed, {name: version.value})
+            (former if place else said).append(change)
     # Those of one time in one event: there may be hundreds.
     rest = {n: v for n, v in found.properties.items() if n not in _APART and not history.get(n)}
     if rest:
         said.append(("propertyChange", found.updated_at, rest))
     said.append(("deletion" if found.archived else "restore", changed, {}))
-    told = [
-        _event(action, named, source, values.written(occurred.at) if values.empty(at) else at)
-        | {
+
+    def event(action: str, at: str | None, changes: dict[str, Any]) -> dict[str, Any]:
+        when = values.written(occurred.at) if values.empty(at) else at
+        return _event(action, named, source, when) | {
             "objectId": found.id,
             "propertyChanges": {
                 name: {"value": "" if value is None else value} for name, value in changes.items()
             },
         }
-        for action, at, changes in said
-    ]
+
+    told = [event(*each) for each in said]
     asked = received.headers.get(answers.ASKED, found.id)
     if asked != found.id:
         merged = {"newObjectId": found.id, "mergedObjectIds": [asked]}
         told.append(_event("merge", named, source, values.written(occurred.at)) | merged)
-    return answers.snapshots(answers.told(told, received, source), occurred, raw, received)
+    outcomes = answers.told(told, received, source)
+    for each in former:
+        with suppress(BadEventError):  # only the present value puts an object aside
+            outcomes += answers.told([event(*each)], received, source)
+    return answers.snapshots(outcomes, occurred, raw, received)
 
 
 def _event(action: str, named: str, source: Source, at: str | None) -> dict[str, Any]:

@@ -62,19 +62,29 @@ FIELDS: dict[str, dict[str, Kind]] = {
     kind: _EVERY | _OWN.get(kind, {}) for kind in sorted(crm.RECORD_TYPES)
 }
 
-# Fields that no record has: they follow from the history of its stages.
+# Fields that no record has. These follow from the history of its stages.
 STAGE_SINCE = "stage_since"  # when the record entered the stage that it is in
 ENTERED_AT, LEFT_AT = "entered_at", "left_at"  # of one stage, in a metric `for_each: stage`
 VIRTUAL: dict[str, Kind] = {STAGE_SINCE: "instant"}
 VIRTUAL_OF_STAGE: dict[str, Kind] = {"stage": "text", ENTERED_AT: "instant", LEFT_AT: "instant"}
+# And these from what a deal's expected close date was: when it was moved to another day, and the
+# days. A metric that reads one of them counts each move by itself.
+MOVED_AT, MOVED_FROM, MOVED_TO = "moved_at", "moved_from", "moved_to"
+VIRTUAL_OF_MOVE: dict[str, Kind] = dict.fromkeys((MOVED_AT, MOVED_FROM, MOVED_TO), "instant")
 
 
 def kind_of(record: str, field: str, *, of_stage: bool) -> Kind | None:
     """What kind of field this is; None where nobody says."""
-    known = FIELDS.get(record, {}) | VIRTUAL | (VIRTUAL_OF_STAGE if of_stage else {})
-    return known.get(field)
+    return _known(record, of_stage=of_stage).get(field)
 
 
 def names_of(record: str, *, of_stage: bool) -> list[str]:
     """The canonical names that a metric over these records may use."""
-    return sorted(FIELDS.get(record, {}) | VIRTUAL | (VIRTUAL_OF_STAGE if of_stage else {}))
+    return sorted(_known(record, of_stage=of_stage))
+
+
+def _known(record: str, *, of_stage: bool) -> dict[str, Kind]:
+    known = FIELDS.get(record, {}) | VIRTUAL
+    if of_stage:
+        return known | VIRTUAL_OF_STAGE
+    return known | VIRTUAL_OF_MOVE if record == crm.OPPORTUNITY else known

@@ -140,6 +140,7 @@ class _Entry:
         self.id = found if isinstance(found, str) else ""
         self.of_stage = document.get("for_each") == "stage"
         self.formula: Formula | None = None
+        self.read: dict[str, str] = {}  # fields, and where in the document
         self.mistakes: list[Mistake] = []
 
     def error(self, name: str, what: str) -> None:
@@ -436,6 +437,10 @@ def _base(entry: _Entry) -> None:
             entry.error("where", f"has over {MAX_CONDITIONS} conditions")
     else:
         entry.error("where", f"is a mapping of fields and conditions, not {_shown(where)}")
+    moved = next((name for name in known.VIRTUAL_OF_MOVE if name in entry.read), None)
+    if moved and known.STAGE_SINCE in entry.read:
+        what = f"{moved} is of a move, which has no {known.STAGE_SINCE}: nothing would ever count"
+        entry.error(entry.read[moved], f"{what}; use one of them, or make two metrics")
 
 
 _VALUES: dict[str, tuple[set[str], str]] = {
@@ -471,14 +476,19 @@ def _field_name(entry: _Entry, where: str, name: object, kinds: tuple[str, ...])
 
 def _field(entry: _Entry, where: str, name: str, kinds: tuple[str, ...] = ()) -> known.Kind | None:
     """Warn of a field that no vendor sets, or that is of another kind; its kind, where known."""
+    entry.read.setdefault(name, where)
     record = entry.document.get("record")
     if not isinstance(record, str) or record not in RECORD_TYPES or name.startswith(OWN):
         return None
     kind = known.kind_of(record, name, of_stage=entry.of_stage)
     if kind is None:
         names = known.names_of(record, of_stage=entry.of_stage)
-        stage = " outside of `for_each: stage`" if name in known.VIRTUAL_OF_STAGE else ""
-        what = f"no CRM says {name!r} of records of type {record}{stage}{_nearest(name, names)}"
+        only = ""
+        if name in known.VIRTUAL_OF_STAGE:
+            only = " outside of `for_each: stage`"
+        elif name in known.VIRTUAL_OF_MOVE:
+            only = " (only of opportunities, without `for_each`)"
+        what = f"no CRM says {name!r} of records of type {record}{only}{_nearest(name, names)}"
         entry.warn(where, f"{what} A vendor's own field starts with {OWN}.")
     elif kinds and not isinstance(kind, frozenset) and kind not in kinds:
         entry.warn(where, f"{name} is {_article(kind)}, where {_article(kinds[0])} is needed")

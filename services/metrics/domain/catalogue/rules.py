@@ -26,7 +26,15 @@ from services.metrics.domain.catalogue.entries import (
     Base,
     Value,
 )
-from services.metrics.domain.catalogue.fields import ENTERED_AT, LEFT_AT, STAGE_SINCE
+from services.metrics.domain.catalogue.fields import (
+    ENTERED_AT,
+    LEFT_AT,
+    MOVED_AT,
+    MOVED_FROM,
+    MOVED_TO,
+    STAGE_SINCE,
+    VIRTUAL_OF_MOVE,
+)
 
 VERSION = 1  # of how records are counted: another one counts the past again
 
@@ -36,6 +44,7 @@ MAX_THOUSANDTHS = 10**14
 EARLIEST = int(datetime.fromisoformat("1980-01-01T00:00+00:00").timestamp())
 LATEST = int(datetime.fromisoformat("2200-01-01T00:00+00:00").timestamp())
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DAY = 86_400  # seconds, as UTC's days all have
 
 MAX_AFTER = timedelta(days=3_660)
 _AFTER = re.compile(
@@ -74,8 +83,9 @@ _SORTED_FROM = 2  # rules; one can as well ask by itself
 # values, which are computed once per record.
 _Rule = tuple[str, _Test | None, str, int, _Value | None, int]
 _Gated = tuple[tuple[str, tuple[_Rule, ...]], ...]  # by a field without which none of them counts
-# What applies to any record, what to one that has stages, and what to each of its stays in them.
-_Rules = tuple[_Gated, _Gated, _Gated]
+# What applies to any record, what to one that has stages, what to each of its stays in them, and
+# what to each move of its expected close date.
+_Rules = tuple[_Gated, _Gated, _Gated, _Gated]
 # Rules by the value (and its type) of a field, and those for records that have another there.
 _Plan = tuple[str, dict[Scalar, tuple[type, _Rules]], _Rules]
 
@@ -100,10 +110,12 @@ def compiled(metrics: Iterable[Base]) -> Callable[[Record], Contributions]:
                 rules = sorted_out[1]
         found: list[Contribution] = []
         findings: list[Finding] = []
-        plain, since, of_stage = rules
+        plain, since, of_stage, of_move = rules
         _apply(plain, fields, {}, found, findings)
         if (since or of_stage) and record.stages:
             _apply_history(since, of_stage, record, found, findings)
+        if of_move and record.expected_before:
+            _apply_moves(of_move, record, found, findings)
         return found, findings
 
     return contributions
@@ -209,6 +221,17 @@ def _apply_history(
         _apply(of_stage, fields, instants, found, findings, STAGE + entry.stage)
 
 
+def _apply_moves(
+    of_move: _Gated, record: Record, found: list[Contribution], findings: list[Finding]
+) -> None:
+    fields = dict(record.fields)
+    for moved in _moves(record):
+        instants: _Instants = {}
+        for name, at in zip((MOVED_AT, MOVED_FROM, MOVED_TO), moved, strict=True):
+            _put(name, at, fields, instants)
+        _apply(of_move, fields, instants, found, findings)
+
+
 def _put(name: str, at: int, fields: dict[str, Field], instants: _Instants) -> None:
     """An instant in µs that no CRM has sent, under a name of ours."""
     fields[name] = Field("value", _Micros(at), 0, "")
@@ -230,6 +253,24 @@ def _stays(record: Record) -> list[tuple[StageEntry, int | None]]:
     end = None if closed is None else (closed - _EPOCH) // timedelta(microseconds=1)
     ends.append(end if end is not None and end > entries[-1].at else None)
     return list(zip(entries, ends, strict=True))
+
+
+def _moves(record: Record) -> Iterator[tuple[int, int, int]]:
+    """When the expected close date was moved to another day, from which and to which (µs).
+
+    A day is UTC's: that of a date without a time, which is kept as its noon there. A date after
+    none, or after one that can't be meant, is a first one.
+    """
+    former = said = None
+    for told in (*record.expected_before, record.fields.get("expected_close")):
+        if told is None or told.value == said:  # mostly it is only told again
+            continue
+        said = told.value
+        second = _second({"": told}, "", {})
+        day = None if isinstance(second, str) else second // _DAY * _DAY * 1_000_000
+        if day is not None and former is not None and day != former:
+            yield told.at, former, day
+        former = day
 
 
 # --- compiling ---------------------------------------------------------------------------
@@ -275,6 +316,7 @@ def _rules(
     plain: list[tuple[set[str], _Rule]] = []
     since: list[tuple[set[str], _Rule]] = []
     of_stage: list[tuple[set[str], _Rule]] = []
+    of_move: list[tuple[set[str], _Rule]] = []
     for metric in metrics:
         where = dict(metric.where)
         wanted = where.get(field)
@@ -284,12 +326,15 @@ def _rules(
             del where[field]
             if not _condition(field, wanted)({field: Field("value", value, 0, "")}):
                 continue
+        read = set(fields_of(metric))
         if metric.for_each:
             group = of_stage
+        elif not read.isdisjoint(VIRTUAL_OF_MOVE):
+            group = of_move
         else:
-            group = since if STAGE_SINCE in fields_of(metric) else plain
+            group = since if STAGE_SINCE in read else plain
         group.append((_needed(where) - {field}, _rule(metric, where, keys)))
-    return _gated(plain), _gated(since), _gated(of_stage)
+    return _gated(plain), _gated(since), _gated(of_stage), _gated(of_move)
 
 
 def _gated(rules: Sequence[tuple[set[str], _Rule]]) -> _Gated:
