@@ -20,6 +20,7 @@ MAX_HEAD_BYTES = 64 * 1024  # beyond the first read, which is as much as the tra
 REQUEST_SECONDS = 30.0  # for head and body, however slowly they trickle
 RETRY_SECONDS = 5  # for those who find no room: connections end all the time
 ENDLESS = "endless"  # in the state of a request whose answer never ends by itself: a stream
+DIRECT = "pacesetter.connection"  # among a scope's extensions: the connection itself
 # To ask, and then to read why not; closed at once, who is still sending would see a reset only.
 REFUSED_SECONDS = 1.0
 MAX_REFUSED = 256  # who get that long at once
@@ -76,6 +77,9 @@ class BoundedProtocol(HttpToolsProtocol):
             self._timer.cancel()
         self._over.discard(self)
         super().connection_lost(exc)
+        scope: HTTPScope | None = self.scope  # none before the first request
+        if scope is not None:
+            scope["extensions"].clear()  # or we would be garbage that only the collector finds
 
     def data_received(self, data: bytes) -> None:
         """Refuse a head that goes on and on."""
@@ -102,6 +106,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request's head begins."""
         super().on_message_begin()
+        self.scope["extensions"] = {DIRECT: self}  # type: ignore[dict-item]
         self._in_head, self._head_bytes = True, 0
         self._start_clock()
 
@@ -123,6 +128,23 @@ class BoundedProtocol(HttpToolsProtocol):
         self._deadline = None
         if not self._refused:
             super().on_message_complete()
+
+    @property
+    def body_wanted(self) -> bool:
+        """Whether a part of the present answer can be written now, and won't be kept in memory."""
+        cycle: RequestResponseCycle = self.cycle
+        return (
+            cycle.response_started
+            and not cycle.response_complete
+            and bool(cycle.chunked_encoding)
+            and cycle.scope["method"] != "HEAD"
+            and not self.flow.write_paused
+            and not self.transport.is_closing()
+        )
+
+    def write_body(self, body: bytes) -> None:
+        """Write a part of an answer whose `body_wanted`, as ASGI's `http.response.body` would."""
+        self.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
 
     def _refuse(self) -> None:
         if self._refused or self.transport.is_closing():

@@ -31,7 +31,10 @@ from services.metrics.store.definitions import Definitions
 from services.metrics.store.forecasts import Forecasts
 from services.metrics.store.leaderboards import Leaderboards
 
+FOLD_SECONDS = 0.1  # between two looks at what others left to fold
+BOARDS_SECONDS = 0.05  # between two looks at what others have folded
 VACUUM_SECONDS = 5.0
+MEASURES_SECONDS = 0.1  # between two looks at what is to be published
 DISPLAY_SECONDS = 1.0  # between two looks at what displays outside show
 CONTEST_SECONDS = 1.0  # between two looks at contests: a change of the lead is told within it
 RECOUNT_SECONDS = 0.5  # between two looks whether the past is to be counted again
@@ -62,9 +65,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         database, context, leaderboards, _poster(settings), secrets=settings.secrets_folder
     )
     # What a commit leaves to do is done at once where it was; other replicas look by the clock.
-    watched = Job("boards", settings.board_seconds, hub.tick)
+    watched = Job("boards", BOARDS_SECONDS, hub.tick, settings.board_seconds)
     folder = Folder(database, context, rows=settings.fold_rows, folded=watched.due.set)
-    fold = Job("fold", settings.fold_seconds, folder.fold)
+    fold = Job("fold", FOLD_SECONDS, folder.fold, settings.fold_seconds)
     measures = MeasurePublisher(database, publisher, rows=settings.publish_rows)
     recounter = Recounter(settings.kit, database, context, handler, share=settings.recount_share)
 
@@ -89,7 +92,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         applied=fold.due.set,
         jobs=[
             fold,
-            Job("publish-measures", settings.fold_seconds, measures.publish),
+            Job("publish-measures", MEASURES_SECONDS, measures.publish),
             watched,
             Job("contests", CONTEST_SECONDS, referee.step),
             Job("displays", DISPLAY_SECONDS, told.look),

@@ -29,7 +29,7 @@ class Settings(BaseSettings):
         description="The boards, and which measures are published, as data (YAML).",
     )
     fold_seconds: float = Field(
-        default=0.1, gt=0, description="Pause between folds; boards are at most this much older."
+        default=0.02, gt=0, description="Pause between folds while records come one by one."
     )
     fold_rows: int = Field(
         default=50_000, gt=0, description="Deltas per fold: bounds its memory and its transaction."
@@ -44,7 +44,7 @@ class Settings(BaseSettings):
         description="Share of its time that a process gives to a recount of the past.",
     )
     board_seconds: float = Field(
-        default=0.1, gt=0, description="Pause between looks at what watched boards show."
+        default=0.02, gt=0, description="Pause between two versions of what watched boards show."
     )
     stream_updates: int = Field(
         default=256,

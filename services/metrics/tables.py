@@ -3,7 +3,7 @@
 from datetime import date, datetime
 from typing import ClassVar
 
-from sqlalchemy import Column, Date, DateTime, Index, MetaData, Table, Text
+from sqlalchemy import ARRAY, Column, Date, DateTime, Index, MetaData, Table, Text, func
 from sqlmodel import BigInteger, Field, SQLModel
 
 from kit.replica import ReplicaEpochRow, ReplicaRow
@@ -111,13 +111,37 @@ class Unpublished(SQLModel, table=True):
 
 
 class FoldState(SQLModel, table=True):
-    """A number that moves with everything a board of the tenant is made from."""
+    """`sequence` moves with everything a board of the tenant is made from.
+
+    From `changes_from` on, `counter_change` says all that has happened to counters.
+    """
 
     metadata: ClassVar[MetaData] = METADATA
     __tablename__ = "fold_state"
 
     tenant: str = Field(primary_key=True, sa_type=ID)
     sequence: int = Field(sa_type=BigInteger)
+    changes_from: int = Field(
+        default=0, sa_type=BigInteger, sa_column_kwargs={"server_default": "0"}
+    )
+
+
+# The counters that a small fold has changed, as they were then: a row for each fold, kept until a
+# fold some seconds later. Its lists go together, so that it is no mapped class either.
+COUNTER_CHANGE = Table(
+    "counter_change",
+    METADATA,
+    Column("tenant", ID, primary_key=True),
+    Column("version", BigInteger, primary_key=True),  # the sequence that the fold has set
+    Column("metrics", ARRAY(Text), nullable=False),
+    Column("grains", ARRAY(Text), nullable=False),
+    Column("starts", ARRAY(Date), nullable=False),
+    Column("units", ARRAY(Text), nullable=False),
+    Column("subjects", ARRAY(Text), nullable=False),
+    Column("values", ARRAY(BigInteger), nullable=False),
+    Column("counts", ARRAY(BigInteger), nullable=False),
+    Column("told_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+)
 
 
 class Recount(SQLModel, table=True):

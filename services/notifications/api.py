@@ -196,7 +196,7 @@ def _add_own(router: APIRouter, parts: Parts) -> None:
         recipient = _own_inbox(asking)
         parts.feed.refuse_over_limit()
         items = parts.feed.follow(asking.tenant, recipient, last_event_id)
-        return EventStream(items, _sent, keep_alive_seconds=STREAM_PING_SECONDS)
+        return EventStream(lambda _: items, _sent, keep_alive_seconds=STREAM_PING_SECONDS)
 
 
 def _sent(item: Item) -> bytes:

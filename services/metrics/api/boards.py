@@ -170,8 +170,11 @@ def stream(
     parts: Parts, principal: Principal, seats: dict[str, Seat], written: Callable[[Event], bytes]
 ) -> Response:
     """What changes on these boards, as Server-Sent Events."""
-    events = parts.hub.watch(principal.tenant, seats)
-    return EventStream(events, written, keep_alive_seconds=parts.settings.stream_ping_seconds)
+    return EventStream(
+        lambda stream: parts.hub.watch(principal.tenant, seats, stream),
+        written,
+        keep_alive_seconds=parts.settings.stream_ping_seconds,
+    )
 
 
 def require_room(parts: Parts) -> None:
@@ -183,7 +186,10 @@ def require_room(parts: Parts) -> None:
 
 async def seated(parts: Parts, principal: Principal, board: str, known: str) -> Seat:
     """How the principal watches a board who knows this version of it; 404 when there is none."""
-    return Seat(known, *_sight(principal, await standings_of(parts, principal, board, None)))
+    standings = parts.hub.current(principal.tenant, board)
+    if standings is None:
+        standings = await standings_of(parts, principal, board, None)
+    return Seat(known, *_sight(principal, standings))
 
 
 def _add_writes(routes: APIRouter, parts: Parts) -> None:

@@ -24,6 +24,7 @@ from services.metrics.displays import Displays
 from services.metrics.domain import goals, numbers
 from services.metrics.domain.catalogue import MONEY, Base, Catalogue, Metric
 from services.metrics.domain.credits import owners_of
+from services.metrics.domain.leaderboard import Standings
 from services.metrics.settings import Settings
 from services.metrics.store.contests import Contests
 from services.metrics.store.context import Context
@@ -68,7 +69,7 @@ class Parts:
     leaderboards: Leaderboards
     contests: Contests
     forecasts: Forecasts
-    hub: Hub
+    hub: Hub[Standings]
     displays: Displays
     clock: Clock
     principal: Callable[..., Any]
@@ -142,11 +143,17 @@ def unit_of(directory: Directory, metric: Metric, unit: str) -> str:
             detail = f"{metric.id} is measured in {known}, not {unit!r}"
             raise Problem(422, "invalid-unit", detail)
         return known
+    return currency_of(directory, unit)
+
+
+def currency_of(directory: Directory, unit: str) -> str:
+    """The currency asked for, or the organisation's; 422 when there is none of that name."""
+    currency = unit or directory.organisation.currency
     try:
-        exponent(unit or directory.organisation.currency)
+        exponent(currency)
     except UnknownCurrencyError as error:
         raise Problem(422, "invalid-unit", str(error)) from error
-    return unit or directory.organisation.currency
+    return currency
 
 
 def wanted(

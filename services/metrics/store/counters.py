@@ -12,6 +12,8 @@ from kit.database import Database, Transaction, columns
 from schemas.periods import GRAINS
 
 FOLD_LOCK = "metrics/fold"
+MOST_CHANGES = 2_000  # counters of a tenant: who wants those of a larger fold looks at them all
+CHANGES_SECONDS = 15.0  # kept at least: far longer than anybody takes who follows the folds
 
 _TAKE_PENDING = """
 WITH taken AS (
@@ -52,22 +54,47 @@ WITH delta AS (
     CROSS JOIN LATERAL (VALUES {pairs}) AS g (grain, start)
     GROUP BY 1, 2, 3, 4, 5, 6
     HAVING sum(d.value) <> 0 OR sum(d.count) <> 0
-    ORDER BY 1, 2, 3, 4, 5, 6
+), of_tenant AS (
+    SELECT tenant, count(*) <= {most} AS few FROM summed GROUP BY tenant
+), forgotten AS (
+    DELETE FROM counter_change USING of_tenant
+    WHERE counter_change.tenant = of_tenant.tenant
+        AND told_at < now() - make_interval(secs => {kept})
+    RETURNING counter_change.tenant, version
+), moved AS (
+    -- Never behind an earlier sequence, whatever the clocks of two replicas say: who reads only
+    -- what has changed since then finds it by its version.
+    INSERT INTO fold_state AS s (tenant, sequence, changes_from)
+    SELECT t.tenant, {version}, CASE WHEN few THEN coalesce(max(f.version), 0) ELSE {version} END
+    FROM of_tenant t LEFT JOIN forgotten f USING (tenant)
+    GROUP BY t.tenant, few ORDER BY t.tenant
+    ON CONFLICT (tenant) DO UPDATE SET
+        sequence = greatest(s.sequence + 1, excluded.sequence),
+        changes_from = CASE WHEN excluded.changes_from = excluded.sequence
+            THEN greatest(s.sequence + 1, excluded.sequence)
+            ELSE greatest(s.changes_from, excluded.changes_from) END
+    RETURNING tenant, sequence
 ), folded AS (
     INSERT INTO counter AS c (tenant, metric, grain, start, unit, subject, value, count, version)
-    SELECT tenant, metric, grain, start, unit, subject, value, count, {version} FROM summed
+    SELECT tenant, metric, grain, start, unit, subject, value, count, sequence
+    FROM summed JOIN moved USING (tenant)
+    ORDER BY 1, 2, 3, 4, 5, 6
     ON CONFLICT (tenant, metric, grain, start, unit, subject) DO UPDATE
     SET value = c.value + excluded.value, count = c.count + excluded.count,
         version = greatest(c.version + 1, excluded.version)
-    RETURNING c.tenant, c.metric, c.grain, c.start, c.unit, c.subject, c.version
+    RETURNING c.tenant, c.metric, c.grain, c.start, c.unit, c.subject, c.version, c.value, c.count
 ), touched AS (
     INSERT INTO unpublished AS u
-    SELECT folded.* FROM folded
+    SELECT f.tenant, f.metric, f.grain, f.start, f.unit, f.subject, f.version FROM folded f
     JOIN unnest({published}) AS p (tenant, metric, grain) USING (tenant, metric, grain)
     ON CONFLICT (tenant, metric, grain, start, unit, subject) DO UPDATE
     SET version = excluded.version
 )
-SELECT count(*) FROM folded
+INSERT INTO counter_change
+SELECT tenant, sequence, array_agg(metric), array_agg(grain), array_agg(start), array_agg(unit),
+    array_agg(subject), array_agg(value), array_agg(count)
+FROM folded JOIN moved USING (tenant) JOIN of_tenant USING (tenant)
+WHERE few GROUP BY tenant, sequence
 """
 
 
@@ -79,15 +106,17 @@ def _fold_statement() -> str:
         d_starts=", ".join(f"d.{grain}_" for grain in GRAINS),
         pairs=", ".join(f"('{grain}', d.{grain}_)" for grain in GRAINS),
         version=f"${end}::bigint",
-        published=", ".join(f"${end + n}::text[]" for n in (1, 2, 3)),
+        kept=f"${end + 1}::float8",
+        most=f"${end + 2}::bigint",
+        published=", ".join(f"${end + n}::text[]" for n in (3, 4, 5)),
     )
 
 
 _FOLD_STATEMENT = _fold_statement()
 
 _BUMP = """
-INSERT INTO fold_state AS s (tenant, sequence)
-SELECT tenant, $2 FROM unnest($1::text[]) AS t (tenant) ORDER BY tenant
+INSERT INTO fold_state AS s (tenant, sequence, changes_from)
+SELECT tenant, $2, 0 FROM unnest($1::text[]) AS t (tenant) ORDER BY tenant
 ON CONFLICT (tenant) DO UPDATE SET sequence = greatest(s.sequence + 1, excluded.sequence)
 """
 
@@ -230,9 +259,12 @@ class CounterRow:
 
 
 async def take_pending(
-    transaction: Transaction, limit: int, *, but: Iterable[str] = (), only: str | None = None
+    transaction: Transaction, limit: int | None, *, but: Iterable[str] = (), only: str | None = None
 ) -> list[Group]:
-    """Remove up to `limit` deltas, of `only` one tenant or of all `but` some; gives them summed."""
+    """Remove up to `limit` deltas, of `only` one tenant or of all `but` some; gives them summed.
+
+    None is no limit.
+    """
     rows = await transaction.driver.fetch(_TAKE_PENDING, limit, list(but), only)
     return [Group(*row) for row in rows]
 
@@ -248,12 +280,13 @@ async def fold(
     groups: Sequence[Group],
     starts: Sequence[tuple[date, ...]],
     *,
-    version: int,
+    now: int,
     published: Sequence[tuple[str, str, str]],
 ) -> None:
     """Add groups to the counters, `starts` being the first days of each one's periods (GRAINS).
 
-    `published` lists what of it is to be published: (tenant, metric, grain).
+    Tells all replicas, as `bump` does. `now` is in µs; `published` lists what of it is to be
+    published: (tenant, metric, grain).
     """
     await transaction.driver.execute(
         _FOLD_STATEMENT,
@@ -265,7 +298,9 @@ async def fold(
         [g.value for g in groups],
         [g.count for g in groups],
         *columns(starts, len(GRAINS)),
-        version,
+        now,
+        CHANGES_SECONDS,
+        MOST_CHANGES,
         *columns(published, 3),
     )
 

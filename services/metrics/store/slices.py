@@ -1,9 +1,9 @@
 """Everybody's counters of a period, kept in memory and brought up to date by what has changed.
 
-A *slice* is one metric of one stored period in one unit, for all subjects of a kind. The folder
-gives every counter that it touches a version beyond all before, so that reading those beyond the
-last seen brings a slice to the present; all slices that a board needs, and the tenant's sequence,
-are read by one statement, and so are of one instant. What starts counters over comes with another
+A *slice* is one metric of one stored period in one unit, for all subjects of a kind. Small folds
+say what they have changed; after a large one, or a longer time, a slice is looked through for what
+has a version beyond the last seen. All slices that a board needs, and the tenant's sequence, are
+read by one statement, and so are of one instant. What starts counters over comes with another
 directory, for which slices are read anew, as they are now and then in any case.
 """
 
@@ -22,19 +22,34 @@ MAX_ROWS = 1_000_000  # of all slices: some 200 MB
 ANEW_SECONDS = 60.0
 
 _CHANGED = """
-WITH wanted AS (
-    SELECT * FROM unnest($2::text[], $3::text[], $4::date[], $5::text[], $6::text[], $7::bigint[])
+WITH state AS MATERIALIZED (
+    SELECT sequence, changes_from FROM fold_state WHERE tenant = $1
+), wanted AS MATERIALIZED (
+    SELECT w.*, coalesce(mark >= (SELECT changes_from FROM state), false) AS follows
+    FROM unnest($2::text[], $3::text[], $4::date[], $5::text[], $6::text[], $7::bigint[])
         WITH ORDINALITY AS w (metric, grain, start, unit, kind, mark, number)
+), change AS (
+    SELECT c.version, e.*
+    FROM counter_change c CROSS JOIN LATERAL unnest(
+        c.metrics, c.grains, c.starts, c.units, c.subjects, c.values, c.counts
+    ) AS e (metric, grain, start, unit, subject, value, count)
+    WHERE c.tenant = $1 AND c.version > (SELECT min(mark) FROM wanted WHERE follows)
 )
-SELECT w.number - 1, array_agg(c.subject), array_agg(c.value), array_agg(c.count), max(c.version)
+SELECT w.number - 1, array_agg(c.subject ORDER BY c.version),
+    array_agg(c.value ORDER BY c.version), array_agg(c.count ORDER BY c.version), NULL::bigint
+FROM wanted w JOIN change c USING (metric, grain, start, unit)
+WHERE w.follows AND c.version > w.mark AND starts_with(c.subject, w.kind || ':')
+GROUP BY w.number
+UNION ALL
+SELECT w.number - 1, array_agg(c.subject), array_agg(c.value), array_agg(c.count), NULL::bigint
 FROM wanted w CROSS JOIN LATERAL (
-    SELECT subject, value, count, version FROM counter
+    SELECT subject, value, count FROM counter
     WHERE tenant = $1 AND metric = w.metric AND grain = w.grain AND start = w.start
         AND unit = w.unit AND subject >= w.kind || ':' AND subject < w.kind || ';'
         AND version > w.mark
 ) AS c
-GROUP BY w.number
-UNION ALL SELECT -1, NULL, NULL, NULL, sequence FROM fold_state WHERE tenant = $1
+WHERE NOT w.follows GROUP BY w.number
+UNION ALL SELECT -1, NULL, NULL, NULL, sequence FROM state
 """
 
 Parts = Mapping[str, Part]  # by subject
@@ -48,13 +63,13 @@ class Key:
     grain: str
     start: date
     unit: str
-    kind: str  # of subjects: person, team, territory
+    kind: str  # of subjects: person, team, territory, role
 
 
 @dataclass(slots=True)
 class _Slice:
     parts: dict[str, Part]
-    mark: int  # the highest version in it
+    mark: int  # the tenant's sequence when it was read; -1 before
     directory: Directory
     whole_at: float  # when it was last read as a whole
     kept: int = 0  # rows that count towards the most that are kept
@@ -90,12 +105,13 @@ class Slices:
                 ),
             )
             sequence = 0
-            for number, subjects, values, counts, version in rows:
+            for number, subjects, values, counts, found in rows:
                 if number < 0:
-                    sequence = version
-                    continue
-                _apply(known[number], wanted[number].unit, (subjects, values, counts), version)
+                    sequence = found
+                else:
+                    _apply(known[number], wanted[number].unit, (subjects, values, counts))
             for key, each in zip(wanted, known, strict=True):
+                each.mark = sequence
                 self._keep((tenant, key), each)
             return sequence, {k: each.parts for k, each in zip(wanted, known, strict=True)}
 
@@ -118,16 +134,14 @@ class Slices:
             self._rows -= dropped.kept
 
 
-def _apply(
-    each: _Slice, unit: str, changed: tuple[list[str], list[int], list[int]], version: int
-) -> None:
+def _apply(each: _Slice, unit: str, changed: tuple[list[str], list[int], list[int]]) -> None:
     parts = dict(each.parts)  # those who have it read on in peace
     for subject, value, count in zip(*changed, strict=True):
         if count:
             parts[subject] = Part(value, count, unit)
         else:
             parts.pop(subject, None)
-    each.parts, each.mark = parts, version
+    each.parts = parts
 
 
 def added(slices: Sequence[Parts]) -> Parts:

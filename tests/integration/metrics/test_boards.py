@@ -3,19 +3,23 @@
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime
 from typing import Any
+from unittest.mock import patch
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from schemas.directory import Directory
 from schemas.spm import BoardDocument
 from services.metrics.domain.numbers import Part
+from services.metrics.store import counters
 from services.metrics.store.slices import Key, Slices, added
 from tests.integration.metrics.world import World, call, organisation, person, small_company, won
 from tests.support import TENANT, bearer
 
+# What folds tell: how many changed counters at most, and for how many seconds.
+TOLD, FORGOTTEN, LARGE = (counters.MOST_CHANGES, 15.0), (counters.MOST_CHANGES, 0.0), (0, 15.0)
 BOARD = {"title": "Mine", "metric": "deals_won", "grain": "month"}
 
 
@@ -217,26 +221,76 @@ async def test_another_tenants_boards_are_not_seen(company: World, ops: httpx.As
 
 
 @settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(st.lists(st.tuples(st.integers(1, 4), st.integers(0, 5), st.booleans()), max_size=12))
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(1, 4),
+            st.integers(0, 5),
+            st.booleans(),
+            st.sampled_from([TOLD, FORGOTTEN, LARGE]),
+            st.booleans(),
+        ),
+        max_size=12,
+    )
+)
+@example([(1, 0, False, TOLD, True), (2, 1, False, TOLD, False), (3, 2, False, FORGOTTEN, True)])
+@example([(1, 3, False, TOLD, True), (2, 4, False, LARGE, False), (3, 5, False, TOLD, True)])
 async def test_slices_brought_up_to_date_are_what_a_fresh_reading_gives(
-    world: World, changes: list[tuple[int, int, bool]]
+    world: World, changes: list[tuple[int, int, bool, tuple[int, float], bool]]
 ) -> None:
-    """Whatever changed in between, and in however many folds."""
+    """Whatever changed, in however many folds, told of or too large, or forgotten by now."""
     await world.apply(*small_company())
     directory = Directory(TENANT, [organisation(), *(person(n) for n in (1, 2, 3, 4))])
-    key = Key("calls_made", "month", date(2026, 11, 1), "count", "person")
+    keys = [
+        Key("calls_made", grain, date(2026, 11, 1), "count", kind)
+        for grain, kind in (("month", "person"), ("month", "team"), ("day", "person"))
+    ]
     kept = Slices()
-    for version, (who, number, deleted) in enumerate(changes, start=1):
+    for version, (who, number, deleted, (most, seconds), read) in enumerate(changes, start=1):
         await world.apply(
             call(f"crm:{number}", owner_id=who, version=_next(world) + version, deleted=deleted)
         )
-        await world.settle()
+        with (
+            patch.object(counters, "MOST_CHANGES", most),
+            patch.object(counters, "CHANGES_SECONDS", seconds),
+        ):
+            await world.settle()
+        if read:  # else it falls behind
+            async with world.service.database.transaction() as transaction:
+                one, updated = await kept.read(transaction, TENANT, directory, keys)
+                other, fresh = await Slices().read(transaction, TENANT, directory, keys)
+            assert (one, updated) == (other, fresh)
+
+
+async def test_what_small_folds_tell_is_not_looked_for_among_all_counters(world: World) -> None:
+    await world.apply(*small_company())
+    directory = Directory(TENANT, [organisation(), *(person(n) for n in (1, 2))])
+    key = Key("calls_made", "month", date(2026, 11, 1), "count", "person")
+    kept = Slices()
+
+    async def seen() -> dict[str, int]:
         async with world.service.database.transaction() as transaction:
-            one, updated = await kept.read(transaction, TENANT, directory, [key])
-            other, fresh = await Slices().read(transaction, TENANT, directory, [key])
-        assert (one, updated) == (other, fresh)
+            _, slices = await kept.read(transaction, TENANT, directory, [key])
+        return {subject: part.value for subject, part in slices[key].items()}
+
+    async def fold(number: int, telling: tuple[int, float]) -> None:
+        await world.apply(call(f"crm:{number}", owner_id=1))
+        with patch.object(counters, "MOST_CHANGES", telling[0]):
+            await world.settle()
+
+    await fold(1, TOLD)
+    assert await seen() == {"person:p1": 1}
+    await fold(2, TOLD)
+    await world.fetch(
+        "UPDATE counter SET value = 99 WHERE metric = 'calls_made' AND subject = 'person:p1'"
+        " RETURNING 1"
+    )
+    assert await seen() == {"person:p1": 2}  # as it was told
+    await fold(3, LARGE)
+    assert await seen() == {"person:p1": 100}
+    assert await world.fetch("SELECT count(*) FROM counter_change") == [(2,)]
 
 
 def _next(world: World) -> int:

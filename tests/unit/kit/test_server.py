@@ -2,13 +2,15 @@
 
 import asyncio
 import contextlib
+import gc
 import resource
 import socket
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 import uvicorn
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kit import server, telemetry
 from kit.settings import KitSettings
@@ -21,11 +23,14 @@ Open = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]
 
 @contextlib.asynccontextmanager
 async def serving(
-    *, max_connections: int | None = None, answer: asyncio.Event | None = None
+    *,
+    max_connections: int | None = None,
+    answer: asyncio.Event | None = None,
+    app: ASGIApp | None = None,
 ) -> AsyncIterator[Open]:
-    """Opens connections to a server that answers at once, or when it is told to."""
+    """Opens connections to a server of `app`, or one that answers at once, or when it is told."""
 
-    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+    async def answering(_scope: Scope, _receive: Receive, send: Send) -> None:
         if answer is not None:
             await answer.wait()
         headers = [(b"content-length", b"2")]
@@ -33,7 +38,7 @@ async def serving(
         await send({"type": "http.response.body", "body": b"ok"})
 
     config = uvicorn.Config(
-        app,
+        app or answering,
         http=server.BoundedProtocol,
         limit_concurrency=max_connections,
         lifespan="off",
@@ -182,3 +187,87 @@ async def test_the_time_that_we_take_to_answer_is_not_the_senders(
         writer.write(GET[:-2])
         assert await reader.read() == b""
         assert 0.15 < asyncio.get_running_loop().time() - began < 1
+
+
+async def test_parts_of_an_answer_can_be_written_past_the_application() -> None:
+    wanted: list[bool] = []
+
+    async def app(scope: Scope, _: Receive, send: Send) -> None:
+        connection: server.BoundedProtocol = scope["extensions"][server.DIRECT]
+        wanted.append(connection.body_wanted)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        wanted.append(connection.body_wanted)
+        for part in (b"one,", b"two,"):
+            connection.write_body(part)
+        await send({"type": "http.response.body", "body": b"three,", "more_body": True})
+        connection.write_body(b"four")
+        await send({"type": "http.response.body", "body": b""})
+        wanted.append(connection.body_wanted)
+
+    async with serving(app=app) as connect:
+        reader, writer = await connect()
+        writer.write(GET)
+        await reader.readuntil(b"\r\n\r\n")
+        body = await reader.readuntil(b"0\r\n\r\n")
+
+    assert body == b"4\r\none,\r\n4\r\ntwo,\r\n6\r\nthree,\r\n4\r\nfour\r\n0\r\n\r\n"
+    assert wanted == [False, True, False]
+
+
+async def test_nothing_more_is_written_for_who_does_not_read() -> None:
+    written, ended = [0], asyncio.Event()
+    part = b"x" * 65_536
+
+    async def app(scope: Scope, _: Receive, send: Send) -> None:
+        connection: server.BoundedProtocol = scope["extensions"][server.DIRECT]
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while connection.body_wanted:
+            connection.write_body(part)
+            written[0] += len(part)
+            await asyncio.sleep(0)
+        ended.set()
+
+    async with serving(app=app) as connect:
+        _, writer = await connect()
+        writer.write(GET)
+        await ended.wait()
+
+    assert written[0] < 64 * 2**20  # what the sockets' buffers take
+
+
+async def test_a_head_asked_for_alone_gets_no_body() -> None:
+    wanted: list[bool] = []
+
+    async def app(scope: Scope, _: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        wanted.append(scope["extensions"][server.DIRECT].body_wanted)
+        await send({"type": "http.response.body", "body": b""})
+
+    async with serving(app=app) as connect:
+        reader, writer = await connect()
+        writer.write(GET.replace(b"GET", b"HEAD"))
+        await reader.readuntil(b"\r\n\r\n")
+
+    assert wanted == [False]
+
+
+async def test_a_connection_that_has_ended_is_gone_without_the_collector() -> None:
+    gone = asyncio.Event()
+
+    async def app(scope: Scope, _: Receive, send: Send) -> None:
+        weakref.finalize(scope["extensions"][server.DIRECT], gone.set)
+        headers = [(b"content-length", b"2")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    gc.collect()
+    gc.disable()
+    try:
+        async with serving(app=app) as connect:
+            reader, writer = await connect()
+            await ask(reader, writer)
+            writer.close()
+            await writer.wait_closed()
+            await gone.wait()
+    finally:
+        gc.enable()

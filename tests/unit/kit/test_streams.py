@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from kit.server import DIRECT
 from kit.streams import KEEP_ALIVE, EventStream
 
 
@@ -49,7 +50,9 @@ class Source:
 
     def stream(self, keep_alive_seconds: float = 60) -> EventStream[str]:
         return EventStream(
-            self.events(), lambda event: event.encode(), keep_alive_seconds=keep_alive_seconds
+            lambda _: self.events(),
+            lambda event: event.encode(),
+            keep_alive_seconds=keep_alive_seconds,
         )
 
 
@@ -95,8 +98,58 @@ async def test_what_goes_wrong_is_not_hidden() -> None:
         raise ValueError("broken")
 
     reader = Reader()
-    stream = EventStream(failing(), lambda event: event.encode(), keep_alive_seconds=60)
+    stream = EventStream(lambda _: failing(), str.encode, keep_alive_seconds=60)
     with pytest.raises(ExceptionGroup) as raised:
         await stream({"type": "http"}, reader.receive, reader.send)
 
     assert raised.group_contains(ValueError)
+
+
+class Connection:
+    """A connection that takes parts of an answer, or doesn't."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self.body_wanted = True
+
+    def write_body(self, body: bytes) -> None:
+        self._reader.sent.append({"type": "http.response.body", "body": body})
+
+
+async def test_what_is_pushed_goes_between_what_is_asked_for() -> None:
+    reader = Reader()
+    connection = Connection(reader)
+    streams: list[EventStream[str]] = []
+    pushed = asyncio.Event()
+
+    async def events(stream: EventStream[str]) -> AsyncGenerator[str, None]:
+        streams.append(stream)
+        yield "one"
+        await pushed.wait()
+        yield "three"
+
+    stream = EventStream(events, str.encode, keep_alive_seconds=60)
+    scope = {"type": "http", "extensions": {DIRECT: connection}}
+    task = asyncio.create_task(stream(scope, reader.receive, reader.send))
+    await asyncio.sleep(0.01)
+    ready = [streams[0].ready]
+    streams[0].push("two")
+    connection.body_wanted = False
+    ready.append(streams[0].ready)
+    pushed.set()
+    await asyncio.wait_for(task, 5)
+
+    assert ready == [True, False]
+    assert reader.bodies == [b"one", b"two", b"three", b""]
+
+
+async def test_where_the_server_is_another_nothing_is_pushed() -> None:
+    reader = Reader()
+
+    async def events(stream: EventStream[str]) -> AsyncGenerator[str, None]:
+        yield str(stream.ready)
+
+    stream = EventStream(events, str.encode, keep_alive_seconds=60)
+    await asyncio.wait_for(stream({"type": "http"}, reader.receive, reader.send), 5)
+
+    assert reader.bodies == [b"False", b""]

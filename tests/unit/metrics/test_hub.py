@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
+from contextlib import aclosing
 from dataclasses import dataclass
 
 import msgspec
@@ -59,7 +60,7 @@ class Standings:
         return Row(place, "person:a", "A", "", value, 1, None, None, None, None, {}, hidden=hidden)
 
 
-def a_hub(numbers: Numbers, updates: int = 4) -> Hub:
+def a_hub(numbers: Numbers, updates: int = 4) -> Hub[Standings]:
     return Hub(numbers.compute, numbers.versions, updates=updates)
 
 
@@ -321,3 +322,150 @@ async def test_who_comes_back_is_told_the_own_row_first() -> None:
     back = hub.watch("acme", {"b": Seat("0", "everyone", "person:a")})
 
     assert msgspec.json.decode((await anext(back)).data)["value"] == "1"
+
+
+class Wire:
+    """A way to a viewer, whose events come one after the other whichever way they are given."""
+
+    def __init__(self, hub: Hub[Standings], seat: Seat, *boards: str) -> None:
+        self.ready = True
+        self.events: list[Event] = []
+        self.pushed = 0
+        self.blocked = asyncio.Event()
+        self.blocked.set()
+        self._watched = hub.watch("acme", dict.fromkeys(boards or ("b",), seat), self)
+        self._task = asyncio.create_task(self._read())
+
+    def push(self, event: Event) -> None:
+        self.pushed += 1
+        self.events.append(event)
+
+    async def _read(self) -> None:
+        async with aclosing(self._watched) as watched:
+            async for event in watched:
+                self.events.append(event)
+                await self.blocked.wait()
+
+    @property
+    def seen(self) -> list[tuple[str, str]]:
+        return [(event.kind, event.version) for event in self.events]
+
+    async def end(self) -> None:
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+
+async def settled() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_news_are_pushed_to_who_waits_for_them() -> None:
+    numbers = Numbers()
+    hub = a_hub(numbers)
+    viewer = Wire(hub, Seat())
+    await settled()
+    assert viewer.pushed == 0  # the first events are given
+    for _ in range(2):
+        numbers.move()
+        await hub.tick()
+
+    assert viewer.seen == [("snapshot", "0"), ("update", "1"), ("update", "2")]
+    assert viewer.pushed == 2
+    await viewer.end()
+    numbers.move()
+    await hub.tick()
+    assert viewer.pushed == 2
+    assert hub.viewers == 0
+
+
+async def test_who_does_not_read_is_given_news_when_it_does() -> None:
+    numbers = Numbers()
+    hub = a_hub(numbers, updates=2)
+    stuck, slow = Wire(hub, Seat()), Wire(hub, Seat())
+    await settled()
+    slow.ready = False
+    stuck.blocked.clear()
+    stuck.ready = False
+    numbers.move()
+    await hub.tick()  # given, and there it stays
+    stuck.ready = True  # the connection has room again, but an event is being sent
+    for _ in range(3):
+        numbers.move()
+        await hub.tick()
+        await settled()
+    assert stuck.seen == [("snapshot", "0"), ("update", "1")]
+    stuck.blocked.set()
+    await settled()
+
+    assert stuck.seen == [("snapshot", "0"), ("update", "1"), ("snapshot", "4")]
+    assert [kind for kind, _ in slow.seen] == ["snapshot", *["update"] * 4]
+    assert stuck.pushed == slow.pushed == 0
+    numbers.move()
+    await hub.tick()
+    assert stuck.pushed == 1
+    assert stuck.seen[-1] == ("update", "5")
+
+
+async def test_ones_own_row_is_pushed_before_its_update_and_the_end_is_not() -> None:
+    class Deleted(Numbers):
+        async def compute(self, tenant: str, board: str) -> Standings:
+            if self.version > 1:
+                raise UnknownBoardError("board", board, [])
+            return await super().compute(tenant, board)
+
+    numbers = Deleted()
+    hub = a_hub(numbers)
+    viewer = Wire(hub, Seat("", "everyone", "person:a"))
+    await settled()
+    numbers.move(by=10)
+    await hub.tick()
+    assert [kind for kind, _ in viewer.seen] == ["own", "snapshot", "own", "update"]
+    assert viewer.pushed == 2
+    numbers.move()
+    await hub.tick()
+    await settled()
+
+    assert viewer.seen[-1] == ("gone", "")
+    assert viewer.pushed == 2
+    assert hub.viewers == 0
+
+
+async def test_a_push_that_fails_is_given_instead_and_the_others_are_pushed() -> None:
+    class Broken(Wire):
+        def push(self, event: Event) -> None:
+            raise OSError(event.version)
+
+    numbers = Numbers()
+    hub = a_hub(numbers)
+    broken, good = Broken(hub, Seat()), Wire(hub, Seat())
+    await settled()
+    numbers.move()
+    await hub.tick()
+    await settled()
+
+    assert broken.seen == good.seen == [("snapshot", "0"), ("update", "1")]
+    assert good.pushed == 1
+
+
+async def test_a_board_that_is_watched_need_not_be_computed_again() -> None:
+    class Fragile(Numbers):
+        async def compute(self, tenant: str, board: str) -> Standings:
+            if self.version == 1:
+                raise ValueError("a catalogue that fits no more")
+            return await super().compute(tenant, board)
+
+    numbers = Fragile()
+    hub = a_hub(numbers)
+    assert hub.current("acme", "b") is None
+    viewer = hub.watch("acme", {"b": Seat()})
+    await following(viewer)
+    found = [hub.current("acme", "b")]
+    for _ in range(2):
+        numbers.move()
+        await hub.tick()
+        found.append(hub.current("acme", "b"))
+    await viewer.aclose()
+    found.append(hub.current("acme", "b"))
+
+    assert [each and each.version for each in found] == ["0", None, "2", None]
