@@ -1,4 +1,4 @@
-"""The pages people look at: boards, for the wall and for the desk, and those of people and teams.
+"""The pages people look at: boards, for the wall and for the desk, and those of who is on them.
 
 A page holds no data: it is the same file for everyone, and its script asks the API, which decides
 what this person may see. Here is only what a browser needs before that: a way in, and the files.
@@ -17,7 +17,7 @@ what this person may see. Here is only what a browser needs before that: a way i
 import hashlib
 import html
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from http import HTTPStatus
@@ -38,6 +38,7 @@ MEDIA_TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
+SUBJECTS = {"team": "teams", "territory": "territories", "role": "roles"}
 OWN = "me"  # /people/me leads to one's own page
 # The longest a browser keeps a cookie; how long it is good for is up to the token inside.
 COOKIE_SECONDS = 400 * 24 * 3600
@@ -121,10 +122,6 @@ def _add_pages(routes: APIRouter, authenticator: Authenticator, site: Site) -> N
     async def desk(request: Request, board: str) -> Response:
         return await shown(request, _address("boards", board), "board.html", place="desk")
 
-    @routes.get("/teams/{team}")
-    async def team(request: Request, team: str) -> Response:
-        return await shown(request, _address("teams", team), "subject.html", kind="team")
-
     @routes.get("/people/{person}")
     async def person(request: Request, person: str) -> Response:
         address = _address("people", person)
@@ -135,6 +132,20 @@ def _add_pages(routes: APIRouter, authenticator: Authenticator, site: Site) -> N
                 address = _whole(_address("people", own), _others(request))
                 return RedirectResponse(address, HTTPStatus.SEE_OTHER, headers=PAGE_HEADERS)
         return refused or site.page("subject.html", {"kind": "person"})
+
+    for kind, folder in SUBJECTS.items():
+        _add_subject(routes, kind, folder, shown)
+
+
+def _add_subject(
+    routes: APIRouter, kind: str, folder: str, shown: Callable[..., Awaitable[Response]]
+) -> None:
+    # The name of a role is the organisation's own words, which may have a slash.
+    name = "{name:path}" if kind == "role" else "{name}"
+
+    @routes.get(f"/{folder}/{name}")
+    async def subject(request: Request, name: str) -> Response:
+        return await shown(request, _address(folder, name), "subject.html", kind=kind)
 
 
 def _add_files(routes: APIRouter, site: Site) -> None:

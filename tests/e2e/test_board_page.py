@@ -218,9 +218,8 @@ async def test_a_new_version_of_the_page_is_loaded_once(page: Page, stage: Stage
     page.on("load", lambda page: loads.append(page.url))
     await page.route("**/static/version.json", lambda route: route.fulfill(json={"version": "x"}))
 
-    await enter(page, stage)
-    async with page.expect_event("load"):
-        pass
+    async with page.expect_event("load", lambda _: len(loads) == 2):
+        await enter(page, stage)
     await expect(page.locator("#rows tr")).to_have_count(len(stage.rows))
     await page.wait_for_timeout(500)
 
@@ -327,6 +326,57 @@ async def test_without_a_token_the_page_says_how_to_get_in(page: Page, stage: St
     assert cookie.get("httpOnly")
     assert cookie.get("sameSite") == "Strict"
     assert cookie.get("path") == "/"
+
+
+@pytest.mark.parametrize("attainment", ["0.8000", None], ids=["goal", "no-goal"])
+async def test_what_a_row_gained_leaves_its_name_readable(
+    page: Page, stage: Stage, attainment: str | None
+) -> None:
+    name = "Adalbertina Lovelace-Raghunathan of Sussex"
+    row = a_row(1, name, "80000.00", subject="person:ada", attainment=attainment)
+    stage.begin("month:2026-12-01", row)
+    await enter(page, stage)
+    stage.update(row | {"value": "105000.00"})
+
+    gain = await page.locator(".gain").bounding_box()
+    named = await page.locator('[data-subject="person:ada"] .name').bounding_box()
+    amount = await page.locator('[data-subject="person:ada"] .amount').bounding_box()
+    assert gain is not None
+    assert named is not None
+    assert amount is not None
+    assert gain["x"] >= named["x"] + named["width"]
+    assert gain["x"] + gain["width"] <= amount["x"]
+
+
+async def test_names_lead_to_the_pages_of_those_who_bear_them(page: Page, stage: Stage) -> None:
+    pages = {
+        "person:ada": "/people/ada",
+        "team:north": "/teams/north",
+        "territory:dach": "/territories/dach",
+        "role:ae / dach": "/roles/ae%20%2F%20dach",
+    }
+    stage.begin(
+        "month:2026-12-01",
+        *(a_row(n, subject, "1.00", subject=subject) for n, subject in enumerate(pages, 1)),
+    )
+    await page.goto(way_in(stage, f"/boards/{BOARD}"))
+
+    links = page.locator("#rows .name a")
+    await expect(links).to_have_count(len(pages))
+    hrefs = await links.evaluate_all("all => all.map(one => one.getAttribute('href'))")
+    assert hrefs == list(pages.values())
+    for path in hrefs:
+        answer = await page.goto(f"{stage.address}{path}")
+        assert answer is not None
+        assert answer.status == 200
+
+
+async def test_a_slash_too_many_is_taken_away(stage: Stage) -> None:
+    async with httpx.AsyncClient(base_url=stage.address) as client:
+        for path in ("/people/ada", "/teams/north", "/territories/dach"):
+            answer = await client.get(f"{path}/")
+            assert answer.status_code == 307
+            assert answer.headers["location"] == f"{stage.address}{path}"
 
 
 async def test_a_link_on_another_site_leads_in(page: Page, stage: Stage) -> None:

@@ -83,6 +83,15 @@ async def test_every_number_is_the_apis(page: Page, company: Company) -> None:
     assert found == []
 
 
+async def test_all_numbers_are_had_in_one_request(page: Page, company: Company) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    await enter(page, company)
+
+    await expect(page.locator(".tile")).not_to_have_count(0)
+    assert len([url for url in asked if "/v1/values" in url]) == 1
+
+
 async def test_the_chart_says_in_words_and_as_a_table_what_it_shows(
     page: Page, company: Company
 ) -> None:
@@ -187,9 +196,15 @@ async def test_what_cannot_be_had_leaves_the_rest(page: Page, company: Company) 
     async def refused(route: Route) -> None:
         await route.fulfill(status=404, json={"detail": "There is no such thing."})
 
-    for path in ("forecasts", "funnel", "heatmap", "goals/course", "series"):
+    async def without_calls(route: Route) -> None:
+        answer = await route.fetch()
+        told = await answer.json()
+        told["values"] = [each for each in told["values"] if each["metric"] != "calls_made"]
+        await route.fulfill(response=answer, json=told)
+
+    for path in ("forecasts", "funnel", "heatmap", "goals/course", "series", "values"):
         await page.route(f"**/v1/{path}?*", refused)
-    await page.route("**/v1/values?*metric=calls_made*", refused)
+    await page.route("**/v1/values/of?*", without_calls)
     await enter(page, company)
 
     await expect(page.locator('[data-metric="revenue_won"] .number')).to_contain_text("€")
@@ -198,6 +213,25 @@ async def test_what_cannot_be_had_leaves_the_rest(page: Page, company: Company) 
     await expect(page.locator("#funnel")).to_be_hidden()
     await expect(page.locator('[data-metric="calls_made"]')).to_have_count(0)
     assert f"Calls made {DASH}" in (await page.locator("#dashes-list").text_content() or "")
+
+
+async def test_numbers_that_cannot_be_had_are_tried_again(page: Page, company: Company) -> None:
+    async def away(route: Route) -> None:
+        await route.fulfill(status=503, json={"detail": "The database is away."})
+
+    await page.clock.install()
+    await page.route("**/v1/values/of?*", away)
+    await page.goto(company.link("/people/me", "rep", person="ada"))
+    await expect(page.locator("#note")).to_contain_text("The page tries again by itself.")
+    # The parts that ask for themselves are there.
+    await expect(page.locator("#funnel")).to_be_visible()
+    await expect(page.locator("#pace-said")).to_contain_text(f"Revenue won: {DASH}")
+    await expect(page.locator("#dashes-list")).to_contain_text(f"Revenue won {DASH}")
+
+    await page.unroute("**/v1/values/of?*")
+    await page.clock.fast_forward(61_000)
+    await expect(page.locator('[data-metric="revenue_won"] .number')).to_contain_text("€")
+    await expect(page.locator("#note")).to_be_hidden()
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,7 @@ class RecordOut(BaseModel):
     day: str
     at: str
     person: str
+    person_name: str
 
 
 class Records(BaseModel):
@@ -82,13 +83,18 @@ def add(routes: APIRouter, parts: Parts) -> None:
             asked = await _asked(parts, principal, transaction, subject, metric, period, unit)
             page = replace(asked, after=after, limit=limit)
             rows = await facts.credits_behind(transaction, page)
+            people = (await parts.context.directory_of(transaction, principal.tenant)).people
         last = rows[-1] if len(rows) == limit else None
         body = {
             "subject": subject,
             "metric": metric,
             "period": period,
             "unit": asked.unit,
-            "records": [_shown(row, asked.unit) for row in rows],
+            "records": [
+                _shown(row, asked.unit)
+                | {"person_name": people[row.person].name if row.person in people else ""}
+                for row in rows
+            ],
             "next": last and pages.cursor([last.id, last.number]),
         }
         return json_response(body)

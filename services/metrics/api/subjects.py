@@ -55,9 +55,10 @@ class NameOut(BaseModel):
 
 
 class SubjectOut(BaseModel):
-    """A subject on a day: `above` nearest first, `teams` and `people` right below.
+    """A subject on a day: `above` nearest first, `teams`, `territories` and `people` right below.
 
-    `may_open` says whether the records behind its numbers are the reader's to see.
+    `also` has what else a person's work counts for: their territories and their role. `may_open`
+    says whether the records behind its numbers are the reader's to see.
     """
 
     subject: str
@@ -68,7 +69,9 @@ class SubjectOut(BaseModel):
     currency: str
     periods: dict[str, PeriodOut]
     above: list[NameOut]
+    also: list[NameOut]
     teams: list[NameOut]
+    territories: list[NameOut]
     people: list[NameOut]
     may_open: bool
 
@@ -107,9 +110,15 @@ def add(routes: APIRouter, parts: Parts) -> None:
             raise Problem(422, "invalid-date", detail)
         async with parts.database.transaction() as transaction:
             directory = await parts.context.directory_of(transaction, principal.tenant)
+            known = await parts.context.goals_of(transaction, principal.tenant)
         today = directory.calendar.local_day(parts.clock())
         asked_on = day or today
         access.require_subject(principal, directory, who, asked_on)
+        # A role is a word and has no entry: what nobody has and no goal is for is a typing mistake.
+        role = who.removeprefix("role:")
+        if role != who and role not in directory.roles and all(who != of for of, _, _ in known):
+            detail = f"Nobody has, or ever had, the role {role!r:.80}, and there is no goal for it."
+            raise Problem(404, "not-found", detail)
         around = _Around(principal, directory, who, asked_on)
         body = {
             "subject": who,
@@ -120,7 +129,9 @@ def add(routes: APIRouter, parts: Parts) -> None:
             "currency": directory.organisation.currency,
             "periods": _periods(directory.calendar, asked_on),
             "above": around.above(),
+            "also": around.also(),
             "teams": around.teams(),
+            "territories": around.territories(),
             "people": around.people(),
             "may_open": around.may_open(),
         }
@@ -196,8 +207,11 @@ class _Around:
         return found.name or self._id
 
     def above(self) -> list[dict[str, object]]:
-        """The teams around it, nearest first."""
+        """The teams or territories around it, nearest first."""
         directory = self._directory
+        if self._kind == "territory":
+            around = directory.territories_above(self._id)[1:]
+            return [self._territory(each) for each in around if each in directory.territories]
         if self._kind == "person":
             teams = directory.teams_above(directory.team_of(self._id, self._day))
         elif self._kind == "team":
@@ -206,6 +220,18 @@ class _Around:
             teams = []
         return [self._team(team) for team in teams if team in directory.teams]
 
+    def also(self) -> list[dict[str, object]]:
+        """A person's territories, by name, and the role."""
+        if self._kind != "person":
+            return []
+        directory, day = self._directory, self._day
+        own = directory.territories_of(self._id, day)
+        named = [self._territory(each) for each in own if each in directory.territories]
+        role = directory.role_of(self._id, day)
+        may_see = access.sees_all(self._principal)
+        jobs = [{"subject": f"role:{role}", "name": role, "may_see": may_see}] if role else []
+        return sorted(named, key=_by_name) + jobs
+
     def teams(self) -> list[dict[str, object]]:
         """The teams right below it, by name."""
         if self._kind != "team" and self._who != ORGANISATION:
@@ -213,6 +239,14 @@ class _Around:
         above = self._id if self._kind == "team" else ""
         teams = (t for t in self._directory.teams if goals.above(self._directory, t) == above)
         return sorted((self._team(team) for team in teams), key=_by_name)
+
+    def territories(self) -> list[dict[str, object]]:
+        """The territories that are a part of it, by name."""
+        if self._kind != "territory":
+            return []
+        every = self._directory.territories.values()
+        parts = (self._territory(each.id) for each in every if each.parent == self._id)
+        return sorted(parts, key=_by_name)
 
     def people(self) -> list[dict[str, object]]:
         """Who is in the team itself, by name."""
@@ -245,6 +279,14 @@ class _Around:
             "subject": f"team:{team}",
             "name": self._directory.teams[team].name or team,
             "may_see": access.may_see_team(self._principal, self._directory, team, self._day),
+        }
+
+    def _territory(self, territory: str) -> dict[str, object]:
+        principal, directory, day = self._principal, self._directory, self._day
+        return {
+            "subject": f"territory:{territory}",
+            "name": directory.territories[territory].name or territory,
+            "may_see": access.may_see_territory(principal, directory, territory, day),
         }
 
 

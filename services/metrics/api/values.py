@@ -1,18 +1,25 @@
-"""Numbers: one, and all of them."""
+"""Numbers: one, a subject's, and all of them."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from fractions import Fraction
 from typing import Annotated
 
+import msgspec
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
 from kit import pages
 from kit.auth import Principal
+from kit.database import Transaction
 from kit.http import Problem, json_response
+from kit.replica import Replica
+from schemas.directory import Directory, Entry
 from schemas.periods import Grain, Range
 from schemas.spm import Goal
+from services import access
 from services.metrics.api.parts import (
     PAGE,
     PROBLEMS,
@@ -23,19 +30,28 @@ from services.metrics.api.parts import (
     PeriodText,
     SubjectText,
     UnitText,
+    currency_of,
     metric_of,
     period_of,
     require_number,
+    require_visible,
     subject_of,
     targets_of,
     unit_of,
     wanted,
 )
-from services.metrics.domain import goals, numbers
-from services.metrics.domain.catalogue import MONEY, Base, Derived
+from services.metrics.domain import goals, numbers, ranking
+from services.metrics.domain.catalogue import MONEY, Base, Catalogue, Derived, Metric
 from services.metrics.domain.goals import Standing
 from services.metrics.domain.numbers import Part
 from services.metrics.store import counters, facts
+from services.metrics.store.counters import Sum
+
+MAX_METRICS = 100  # in one question; a whole catalogue is asked for without naming any
+MetricsQuery = Query(
+    max_length=MAX_METRICS,
+    description="Repeated for each; left out for all that are a number by themselves.",
+)
 
 Position = tuple[str, Grain, date, str, str]  # metric, grain, start, unit, subject
 
@@ -66,6 +82,22 @@ class ValueOut(BaseModel):
     other_units: list[str]
 
 
+class WithheldOut(BaseModel):
+    """A metric that isn't the reader's to see, and why."""
+
+    metric: str
+    reason: str
+
+
+class ValuesOut(BaseModel):
+    """A subject's numbers, in the order of the question or of the catalogue."""
+
+    subject: str
+    period: str
+    values: list[ValueOut]
+    withheld: list[WithheldOut]
+
+
 class Number(BaseModel):
     """A folded number."""
 
@@ -86,7 +118,7 @@ class Numbers(BaseModel):
 
 
 def add(routes: APIRouter, parts: Parts) -> None:
-    """GET /values and /values/all."""
+    """GET /values, /values/of and /values/all."""
 
     @routes.get("/values", response_model=ValueOut, responses=PROBLEMS)
     async def value(
@@ -100,63 +132,48 @@ def add(routes: APIRouter, parts: Parts) -> None:
         """One number, exact at this instant, with its goal."""
         who = subject_of(subject)
         async with parts.database.transaction() as transaction:
-            catalogue = await parts.context.catalogue_of(transaction, principal.tenant)
-            found = metric_of(catalogue, metric)
-            directory = await parts.context.directory_of(transaction, principal.tenant)
-            when = period_of(parts, directory, period)
-            require_number(principal, directory, found, who, when.asked_on)
-            known = await parts.context.goals_of(transaction, principal.tenant)
-            sums = await counters.exact(
-                transaction,
-                principal.tenant,
-                metrics=catalogue.parts(metric),
-                window=when.window,
-                subject=who,
-            )
-            chosen = unit_of(directory, found, unit)
-            middle: tuple[str, Fraction | None] | None = None
-            if isinstance(found, Derived) and found.statistic is not None:
-                base = metric_of(catalogue, found.statistic.median)
-                assert isinstance(base, Base)
-                entries = await parts.context.directory.load(transaction, principal.tenant)
-                behind = wanted(principal.tenant, entries, base, when, who, unit=chosen)
-                middle = base.id, await facts.median(transaction, behind)
-        currency = chosen if found.unit == MONEY else directory.organisation.currency
-        units = numbers.units(currency)
-        of_unit = {s.metric: Part(s.value, s.count, s.unit) for s in sums if s.unit in units}
-        if middle is not None and (whole := of_unit.get(middle[0])) is not None:
-            of_unit[middle[0]] = Part(whole.value, whole.count, whole.unit, middle[1])
-        targets = targets_of(
-            catalogue,
-            directory,
-            known,
-            metric=metric,
-            subject=who,
-            period=when.text,
-            currency=currency,
-        )
-        number = numbers.number(found, of_unit, targets)
-        body: dict[str, object] = {
+            reading = await _reading(parts, transaction, principal, who, period)
+            found = metric_of(reading.catalogue, metric)
+            require_number(principal, reading.directory, found, who, reading.when.asked_on)
+            chosen = unit_of(reading.directory, found, unit)
+            (body,) = await reading.values(transaction, parts.context.directory, [(found, chosen)])
+        return pages.tagged(request, body)
+
+    @routes.get("/values/of", response_model=ValuesOut, responses=PROBLEMS)
+    async def values_of(
+        request: Request,
+        principal: Annotated[Principal, Depends(parts.principal)],
+        subject: SubjectText,
+        period: PeriodText,
+        metric: Annotated[list[str] | None, MetricsQuery] = None,
+        unit: UnitText = "",
+    ) -> Response:
+        """A subject's numbers of a period, all of the same instant, each as `GET /values` has it.
+
+        `unit` is for those in money. Metrics that aren't the reader's to see are `withheld`.
+        """
+        who = subject_of(subject)
+        async with parts.database.transaction(snapshot=True) as transaction:
+            reading = await _reading(parts, transaction, principal, who, period)
+            access.require_subject(principal, reading.directory, who, reading.when.asked_on)
+            currency = currency_of(reading.directory, unit)
+            visible: list[tuple[Metric, str]] = []
+            withheld: list[dict[str, str]] = []
+            for found in _asked(reading.catalogue, metric):
+                try:
+                    require_visible(principal, found, who)
+                except Problem as problem:
+                    withheld.append({"metric": found.id, "reason": problem.detail})
+                    continue
+                chosen = unit_of(reading.directory, found, currency if found.unit == MONEY else "")
+                visible.append((found, chosen))
+            shown = await reading.values(transaction, parts.context.directory, visible)
+        body = {
             "subject": who,
-            "metric": metric,
-            "period": when.text,
-            "unit": chosen,
-            "value": None if number is None else numbers.text(number, chosen),
-            "count": numbers.count(found, of_unit),
-            "other_units": sorted({s.unit for s in sums} - set(units)),
+            "period": reading.when.text,
+            "values": shown,
+            "withheld": withheld,
         }
-        goal = known.get((who, metric, when.text))
-        if goal is not None and goal.unit == chosen:
-            held = goals.standing(
-                goal,
-                directory,
-                directory.calendar.local_day(parts.clock()),
-                None if number is None else Fraction(number) / numbers.scale(chosen),
-                adds_up=isinstance(found, Base),
-            )
-            body |= _beside(goal, held)
-        else:
-            body |= dict.fromkeys(_GOAL_FIELDS)
         return pages.tagged(request, body)
 
     @routes.get("/values/all", response_model=Numbers, responses=PROBLEMS)
@@ -204,6 +221,121 @@ def add(routes: APIRouter, parts: Parts) -> None:
         return json_response(body)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reading:
+    """What a subject's numbers of a period are read by."""
+
+    tenant: str
+    who: str
+    when: Period
+    today: date
+    catalogue: Catalogue
+    directory: Directory
+    goals: Mapping[tuple[str, str, str], Goal]
+
+    async def values(
+        self,
+        transaction: Transaction,
+        replica: Replica[Entry],
+        asked: Sequence[tuple[Metric, str]],
+    ) -> list[dict[str, object]]:
+        """The numbers of metrics, each in its unit: one query for all sums, one for each median."""
+        names = {name for metric, _ in asked for name in self.catalogue.parts(metric.id)}
+        sums: dict[str, list[Sum]] = {}
+        for each in await counters.exact(
+            transaction,
+            self.tenant,
+            metrics=sorted(names),
+            window=self.when.window,
+            subject=self.who,
+        ):
+            sums.setdefault(each.metric, []).append(each)
+        medians = any(isinstance(m, Derived) and m.statistic is not None for m, _ in asked)
+        entries = await replica.load(transaction, self.tenant) if medians else []
+        return [
+            await self._value(transaction, entries, metric, unit, sums) for metric, unit in asked
+        ]
+
+    async def _value(
+        self,
+        transaction: Transaction,
+        entries: Sequence[Entry],
+        metric: Metric,
+        unit: str,
+        sums: Mapping[str, Sequence[Sum]],
+    ) -> dict[str, object]:
+        found = [s for name in self.catalogue.parts(metric.id) for s in sums.get(name, ())]
+        currency = unit if metric.unit == MONEY else self.directory.organisation.currency
+        units = numbers.units(currency)
+        of_unit = {s.metric: Part(s.value, s.count, s.unit) for s in found if s.unit in units}
+        if isinstance(metric, Derived) and metric.statistic is not None:
+            base = metric_of(self.catalogue, metric.statistic.median)
+            if (whole := of_unit.get(base.id)) is not None:
+                assert isinstance(base, Base)
+                behind = wanted(self.tenant, entries, base, self.when, self.who, unit=unit)
+                middle = await facts.median(transaction, behind)
+                of_unit[base.id] = msgspec.structs.replace(whole, median=middle)
+        targets = targets_of(
+            self.catalogue,
+            self.directory,
+            self.goals,
+            metric=metric.id,
+            subject=self.who,
+            period=self.when.text,
+            currency=currency,
+        )
+        number = numbers.number(metric, of_unit, targets)
+        body: dict[str, object] = {
+            "subject": self.who,
+            "metric": metric.id,
+            "period": self.when.text,
+            "unit": unit,
+            "value": None if number is None else numbers.text(number, unit),
+            "count": numbers.count(metric, of_unit),
+            "other_units": sorted({s.unit for s in found} - set(units)),
+        }
+        return body | self._goal(metric, unit, number)
+
+    def _goal(self, metric: Metric, unit: str, number: ranking.Number | None) -> dict[str, object]:
+        """What is said of the goal that the number stands to, if there is one."""
+        goal = self.goals.get((self.who, metric.id, self.when.text))
+        if goal is None or goal.unit != unit:
+            return dict.fromkeys(_GOAL_FIELDS)
+        held = goals.standing(
+            goal,
+            self.directory,
+            self.today,
+            None if number is None else Fraction(number) / numbers.scale(unit),
+            adds_up=isinstance(metric, Base),
+        )
+        return _beside(goal, held)
+
+
+async def _reading(
+    parts: Parts, transaction: Transaction, principal: Principal, who: str, period: str
+) -> _Reading:
+    """What the principal's organisation reads numbers by; 422 when it has no such period."""
+    context, tenant = parts.context, principal.tenant
+    directory = await context.directory_of(transaction, tenant)
+    return _Reading(
+        tenant=tenant,
+        who=who,
+        when=period_of(parts, directory, period),
+        today=directory.calendar.local_day(parts.clock()),
+        catalogue=await context.catalogue_of(transaction, tenant),
+        directory=directory,
+        goals=await context.goals_of(transaction, tenant),
+    )
+
+
+def _asked(catalogue: Catalogue, names: Sequence[str] | None) -> list[Metric]:
+    """The metrics named, each once; without names all that are a number by themselves."""
+    if names:
+        return [metric_of(catalogue, name) for name in dict.fromkeys(names)]
+    alone: list[Metric] = [each for each in catalogue.base.values() if not each.part_only]
+    return [each for each in (*alone, *catalogue.derived.values()) if each.for_each is None]
+
+
 def _kept(period: Period) -> tuple[Grain, date]:
     """The period as counters have it, or 422."""
     if isinstance(period.grain, Range):
@@ -224,7 +356,7 @@ _GOAL_FIELDS = (
 )
 
 
-def _beside(goal: Goal, held: Standing) -> dict[str, str | bool | None]:
+def _beside(goal: Goal, held: Standing) -> dict[str, object]:
     """What an answer says of the goal that the number stands to."""
     each_day, share, unit = held.required_per_day, held.attainment, goal.unit
     return {

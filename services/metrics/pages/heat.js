@@ -6,6 +6,7 @@ import { ask } from "./api.js";
 import { at, element } from "./dom.js";
 import * as format from "./format.js";
 
+const OF = new Set(["person", "team"]); // whose records it can be drawn of
 const USUAL_HOURS = [8, 18];
 const narrow = matchMedia("(max-width: 47.99em)");
 
@@ -22,8 +23,8 @@ export class Heat {
     this.#view = view;
     const some = view.metrics.filter((metric) => metric.base && metric.level === "driver"
       && metric.unit === "count" && values.get(metric.id)?.count);
-    at("heat").hidden = some.length === 0;
-    if (some.length === 0) return;
+    at("heat").hidden = some.length === 0 || !OF.has(view.kind);
+    if (at("heat").hidden) return;
     const pick = at("heat-metric");
     const chosen = some.find(({ id }) => id === pick.value) ?? mostly(some, values);
     pick.replaceChildren(...some.map(({ id, title }) => element("option", { value: id, selected: id === chosen.id }, title)));

@@ -4,7 +4,7 @@ import { address } from "./api.js";
 import { element } from "./dom.js";
 import { LOCALE } from "./format.js";
 
-const PAGES = { person: "/people", team: "/teams" };
+const PAGES = { person: "/people", team: "/teams", territory: "/territories", role: "/roles" };
 const lang = new URLSearchParams(location.search).has("lang") ? LOCALE : null;
 
 /** The page of a board: for the desk, or for the `wall`. */
@@ -12,7 +12,7 @@ export function boardPage(id, { wall = false } = {}) {
   return address(`/${wall ? "tv" : "boards"}/${encodeURIComponent(id)}`, { lang });
 }
 
-/** The page of `person:ada` or `team:north`; null for all else. */
+/** The page of `person:ada`, `team:north`, `territory:dach` or `role:closer`; null for all else. */
 export function subjectPage(subject, params = {}) {
   const [kind] = subject.split(":", 1);
   const id = subject.slice(kind.length + 1);

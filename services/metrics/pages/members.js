@@ -1,7 +1,8 @@
-// A team's people and the teams below it, with what each brings to the number that is looked at.
+// A team's people and the teams below it, or the parts of a territory, with what each brings to the
+// number that is looked at.
 
 import { ask, eachOf } from "./api.js";
-import { at, element } from "./dom.js";
+import { at, element, put } from "./dom.js";
 import { brief, number, share } from "./format.js";
 import { named } from "./links.js";
 
@@ -10,20 +11,24 @@ const MOST = 60;
 
 export class Members {
   #view = null;
+  #everyone = [];
 
   show(view) {
+    const { teams, territories, people } = view.about;
     this.#view = view;
-    at("people").hidden = view.kind !== "team" || view.about.people.length + view.about.teams.length === 0;
+    this.#everyone = [...teams, ...territories, ...people];
+    at("people").hidden = this.#everyone.length === 0;
+    put(at("people-title"), people.length ? "People" : teams.length ? "Teams" : "Parts");
   }
 
   /** Show what everyone brings to a metric. */
   async about(metric) {
     if (at("people").hidden) return;
-    const { about, period, subject, grain } = this.#view;
-    const everyone = [...about.teams, ...about.people];
+    const { about, period, subject, grain, kind } = this.#view;
+    const everyone = this.#everyone;
     const asked = new Set(everyone.filter((one) => one.may_see).slice(0, MOST));
     const [rolled, values] = await Promise.all([
-      about.may_open ? ask("/v1/goals/roll-up", { subject, metric: metric.id, period }) : null,
+      about.may_open && kind === "team" ? ask("/v1/goals/roll-up", { subject, metric: metric.id, period }) : null,
       eachOf(everyone, (one) => (asked.has(one) ? ask("/v1/values", { subject: one.subject, metric: metric.id, period }) : null)),
     ]);
     const rows = everyone.map((one, place) => ({ one, value: values[place] }));

@@ -35,7 +35,7 @@ export class Records {
     this.#next = null;
     at("records-title").textContent = metric.title;
     at("records-sum").textContent = `${about.name}, ${format.span(start, end)}`;
-    const heads = ["Record", ...(kind === "team" ? ["Person"] : []), "Day", "Value"];
+    const heads = ["Record", ...(kind !== "person" ? ["Person"] : []), "Day", "Value"];
     at("records-heads").replaceChildren(...heads.map((head) => element("th", { scope: "col", class: head === "Value" ? "amount" : null }, head)));
     at("records-rows").replaceChildren();
     at("records-csv").href = address("/v1/records/export", { ...this.#question, format: "csv" });
@@ -81,12 +81,10 @@ export class Records {
     const name = element("th", { scope: "row", tabindex: "-1" }, record.name || record.id);
     if (record.name) name.append(element("small", {}, record.id));
     const day = element("td", {}, format.date(record.day, { month: "short" }));
-    return element("tr", {}, name, this.#view.kind === "team" ? element("td", {}, this.#person(record.person)) : null, day, value);
+    return element("tr", {}, name, this.#view.kind !== "person" ? element("td", {}, person(record)) : null, day, value);
   }
+}
 
-  #person(person) {
-    const known = this.#view.about.people.find(({ subject }) => subject === `person:${person}`);
-    if (!person) return format.DASH;
-    return element("a", { href: subjectPage(`person:${person}`) }, known?.name ?? person);
-  }
+function person({ person: id, person_name: name }) {
+  return id ? element("a", { href: subjectPage(`person:${id}`) }, name || id) : format.DASH;
 }

@@ -1,9 +1,9 @@
-// The page of a person or a team: their numbers of a period, and what is behind them.
+// The page of a person, team, territory or role: their numbers of a period, and what is behind them.
 //
 // Every part asks for its own data and stands for itself: what the API doesn't know, or doesn't tell
 // this reader, is a dash or isn't there, and the rest is shown.
 
-import { ask, eachOf, get, Refused } from "./api.js";
+import { get, Refused } from "./api.js";
 import { at, element, put } from "./dom.js";
 import * as format from "./format.js";
 import { Funnel } from "./funnel.js";
@@ -19,7 +19,7 @@ const USUAL = "month";
 const AGAIN_MS = 60_000;
 
 const { kind } = document.body.dataset;
-const subject = `${kind}:${decodeURIComponent(location.pathname.split("/").pop())}`;
+const subject = `${kind}:${decodeURIComponent(location.pathname.split("/").slice(2).join("/"))}`;
 const query = new URLSearchParams(location.search);
 const grain = query.get("grain") in GRAINS ? query.get("grain") : USUAL;
 const asked = /^\d{4}-\d\d-\d\d$/.test(query.get("day") ?? "") ? query.get("day") : null;
@@ -42,15 +42,22 @@ async function load() {
   try {
     const about = await get("/v1/subjects", { subject, day: asked });
     const catalogue = view?.catalogue ?? (await get("/v1/metrics")).metrics;
+    const same = JSON.stringify(about) === JSON.stringify(view?.about);
     view = seen(about, catalogue);
-    showHead(about);
-    const values = await valuesOf(view);
-    at("note").hidden = true;
+    if (!same) showHead(about); // what is replaced loses the focus
+    const told = await get("/v1/values/of", { subject, period: view.period }).catch((error) => {
+      // What is there already of the same says more than dashes.
+      if (same || error.status in SENTENCES) throw error;
+      say(error);
+      return null;
+    });
+    const values = new Map(told?.values.map((value) => [value.metric, value]));
+    at("note").hidden = told !== null;
     at("content").hidden = false;
     await Promise.all(parts.map((part) => part.show(view, values)));
   } catch (error) {
     if (!(error instanceof Refused) && !(error instanceof TypeError)) throw error;
-    if (view === null || error.status in SENTENCES) refuse(error);
+    if (at("content").hidden || error.status in SENTENCES) refuse(error);
   } finally {
     loading = false;
   }
@@ -64,17 +71,13 @@ function seen(about, catalogue) {
   return { about, catalogue, subject, kind, grain, period, start, end, metrics, today: about.today, mayOpen: about.may_open };
 }
 
-/** Each metric's number; null where there is none to be had. */
-async function valuesOf({ metrics, period }) {
-  const found = await eachOf(metrics, ({ id }) => ask("/v1/values", { subject, metric: id, period }));
-  return new Map(metrics.map((metric, place) => [metric.id, found[place]]));
-}
-
 function showHead(about) {
   document.title = `${about.name} · Pacesetter`;
   put(at("name"), about.name);
   put(at("period"), format.span(view.start, view.end));
-  const steps = [element("a", { href: startPage() }, "Boards"), ...about.above.toReversed().map((team) => named(team, kept()))];
+  const links = about.also.map((each) => named(each, kept()));
+  at("also").replaceChildren(...links.flatMap((link, place) => (place ? [" · ", link] : [link])));
+  const steps = [element("a", { href: startPage() }, "Boards"), ...about.above.toReversed().map((each) => named(each, kept()))];
   at("way").replaceChildren(...steps.map((step) => element("li", {}, step)));
   const grains = Object.entries(GRAINS).map(([name, title]) => {
     const current = name === grain ? "true" : null;
@@ -101,9 +104,13 @@ function shifted(day, days) {
   return moved.toISOString().slice(0, 10);
 }
 
-function refuse({ status, detail }) {
-  const note = at("note");
+function refuse(error) {
   at("content").hidden = true;
+  say(error);
+}
+
+function say({ status, detail }) {
+  const note = at("note");
   note.hidden = false;
   note.textContent = SENTENCES[status] ?? "The numbers can't be had right now. The page tries again by itself.";
   if (detail && status !== 401) note.append(" ", detail);

@@ -84,6 +84,66 @@ async def test_no_data_is_not_zero(ops: httpx.AsyncClient) -> None:
     assert (some["value"], some["count"], some["unit"]) == ("0.8000", 5, "ratio")
 
 
+async def test_numbers_asked_for_together_are_those_asked_for_one_by_one(
+    ops: httpx.AsyncClient,
+) -> None:
+    await ops.put("/v1/goals", json=[asking("deals_won") | {"target": 5}])
+    together = await get(ops, "/v1/values/of", subject="person:p1", period=NOVEMBER)
+
+    listed = (await get(ops, "/v1/metrics"))["metrics"]
+    alone = [m["id"] for m in listed if not m.get("part_only") and not m.get("for_each")]
+    assert [number["metric"] for number in together["values"]] == alone
+    for number in together["values"]:
+        assert number == await get(ops, "/v1/values", **asking(number["metric"]))
+    of = {number["metric"]: number for number in together["values"]}
+    assert of["deals_won"]["attainment"] == "0.6000"
+    assert of["sales_cycle_median"]["value"] is not None
+    assert together["withheld"] == []
+
+
+async def test_some_numbers_are_asked_for_by_name(ops: httpx.AsyncClient) -> None:
+    asked = {"subject": "person:p1", "period": NOVEMBER, "unit": "USD"}
+    names = ["revenue_won", "calls_made", "stages_entered@demo, 2nd", "revenue_won"]
+    found = (await get(ops, "/v1/values/of", **asked, metric=names))["values"]
+
+    assert [(n["metric"], n["value"], n["unit"]) for n in found] == [
+        ("revenue_won", "50.00", "USD"),
+        ("calls_made", "1", "count"),
+        ("stages_entered@demo, 2nd", None, "count"),
+    ]
+    for wrong, status in (["nonsense"], 404), (["calls_made"] * 101, 422):
+        answer = await ops.get("/v1/values/of", params=asked | {"metric": wrong})
+        assert answer.status_code == status
+    # Also where none of them is in money.
+    answer = await ops.get("/v1/values/of", params=asked | {"metric": "calls_made", "unit": "X"})
+    assert answer.status_code == 422
+    assert "'X'" in answer.json()["detail"]
+
+
+async def test_what_is_not_for_the_reader_is_withheld_with_the_reason(
+    company: World, ops: httpx.AsyncClient
+) -> None:
+    visibility = {m["id"]: m["visibility"] for m in (await get(ops, "/v1/metrics"))["metrics"]}
+    assert set(visibility.values()) == {"everyone", "managers", "finance"}
+
+    async def told(role: str, person: str, subject: str) -> tuple[set[str], dict[str, str]]:
+        async with company.client(bearer(role, person=person)) as client:
+            found = await get(client, "/v1/values/of", subject=subject, period=NOVEMBER)
+        withheld = {each["metric"]: each["reason"] for each in found["withheld"]}
+        return {visibility[number["metric"]] for number in found["values"]}, withheld
+
+    shown, withheld = await told("rep", "p1", "team:north")
+    assert shown == {"everyone"}
+    assert {visibility[metric] for metric in withheld} == {"managers", "finance"}
+    assert withheld["margin"] == "margin is for finance."
+    shown, withheld = await told("manager", "p4", "team:north")
+    assert shown == {"everyone", "managers"}
+    assert {visibility[metric] for metric in withheld} == {"finance"}
+    for role, person, subject in ("rep", "p1", "person:p1"), ("finance", "", "team:north"):
+        shown, withheld = await told(role, person, subject)
+        assert (shown, withheld) == (set(visibility.values()), {})
+
+
 async def test_an_unchanged_value_is_not_sent_again(ops: httpx.AsyncClient) -> None:
     first = await ops.get("/v1/values", params=asking("revenue_won"))
     etag = first.headers["etag"]
@@ -115,6 +175,7 @@ async def test_the_records_add_up_to_the_number(ops: httpx.AsyncClient, subject:
         "day": "2026-11-02",
         "at": "2026-11-02T10:00:00+00:00",
         "person": "p1",
+        "person_name": "Person 1",
     }
 
 
@@ -302,6 +363,7 @@ async def test_a_cursor_with_a_zero_byte_is_refused(
 ROUTES = [
     ("GET", "/v1/metrics"),
     ("GET", "/v1/values?subject=org:all&metric=calls_made&period=month:2026-11-01"),
+    ("GET", "/v1/values/of?subject=org:all&period=month:2026-11-01"),
     ("GET", "/v1/values/all"),
     ("GET", "/v1/records?subject=org:all&metric=calls_made&period=month:2026-11-01"),
     ("GET", "/v1/records/export?subject=org:all&metric=calls_made&period=month:2026-11-01"),
@@ -376,6 +438,12 @@ SEEN = [
     ("rep", "p1", "GET", "/v1/values?subject=role:rep", 403),
     ("manager", "p4", "GET", "/v1/values?subject=role:rep", 403),
     ("finance", "", "GET", "/v1/values?subject=role:rep", 200),
+    ("rep", "p1", "GET", "/v1/values/of?subject=person:p1", 200),
+    ("rep", "p1", "GET", "/v1/values/of?subject=person:p2", 403),
+    ("rep", "p1", "GET", "/v1/values/of?subject=team:south", 403),
+    ("rep", "p1", "GET", "/v1/values/of?subject=territory:away", 403),
+    ("rep", "p1", "GET", "/v1/values/of?subject=role:rep", 403),
+    ("manager", "p4", "GET", "/v1/values/of?subject=person:p2", 200),
     ("rep", "p1", "GET", "/v1/exposition", 403),
     ("rep", "p1", "GET", "/v1/values/all", 403),
     ("rep", "p1", "GET", "/v1/boards/revenue-month", 200),

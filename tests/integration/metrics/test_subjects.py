@@ -1,14 +1,15 @@
 """Who a subject is, who belongs to it, and the way to a goal, over HTTP."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
 import httpx
 import pytest
 
+from schemas.directory import Assignment, Role, Territory
 from schemas.spm import Goal
-from tests.integration.metrics.world import World, organisation, small_company
+from tests.integration.metrics.world import World, organisation, person, small_company
 from tests.support import TENANT, bearer
 
 NOVEMBER = "month:2026-11-01"
@@ -72,6 +73,30 @@ async def test_a_team_has_people_and_teams(company: World) -> None:
     assert names((await subject(company, "org:all"))["teams"]) == ["All-Sales"]
 
 
+async def test_territories_have_parts_and_people_look_after_them(company: World) -> None:
+    def territory(name: str, parent: str = "") -> Territory:
+        return Territory(tenant=TENANT, version=1, id=name, name=name.title(), parent=parent)
+
+    await company.apply(
+        *(territory("world"), territory("south", "world"), territory("north", "world")),
+        territory("alps", "south"),
+        Assignment(tenant=TENANT, version=1, id="a1", person="p1", territory="south"),
+        person(1, version=2, role="closer"),
+    )
+    found = await subject(company, "territory:south", "rep", "p1")
+    assert [(t["name"], t["may_see"]) for t in found["above"]] == [("World", False)]
+    assert [(t["name"], t["may_see"]) for t in found["territories"]] == [("Alps", False)]
+    assert not found["may_open"]
+    assert names((await subject(company, "territory:world"))["territories"]) == ["North", "South"]
+
+    own = (await subject(company, "person:p1", "rep", "p1"))["also"]
+    assert own == [
+        {"subject": "territory:south", "name": "South", "may_see": True},
+        {"subject": "role:closer", "name": "closer", "may_see": False},
+    ]
+    assert all(each["may_see"] for each in (await subject(company, "person:p1"))["also"])
+
+
 async def test_periods_are_those_of_the_calendar_around_the_day(company: World) -> None:
     await company.apply(organisation(version=2, week_start=6, fiscal_year_start=2))
     found = await subject(company, "org:all", day="2026-12-31")
@@ -95,7 +120,9 @@ async def test_periods_are_those_of_the_calendar_around_the_day(company: World) 
         ("manager", "p4", "person:p2", 200),
         ("ops", "", "person:nobody", 404),
         ("ops", "", "team:nowhere", 404),
-        ("ops", "", "role:closer", 200),
+        ("ops", "", "role:rep", 200),
+        ("ops", "", "role:closer", 404),
+        ("rep", "p1", "role:closer", 403),
         ("ops", "", "nonsense", 422),
     ],
 )
@@ -105,6 +132,23 @@ async def test_who_may_know(company: World, role: str, person: str, who: str, st
     course = {"subject": who, "metric": "calls_made", "period": NOVEMBER}
     answer = await asked(company, role, person, "/v1/goals/course", **course)
     assert answer.status_code == (404 if status == 200 else status)  # there is no goal
+
+
+async def test_a_role_is_known_by_who_had_it_and_by_its_goals(company: World) -> None:
+    goal = Goal(
+        tenant=TENANT,
+        version=1,
+        subject="role:closer",
+        metric="deals_won",
+        period=NOVEMBER,
+        target=Decimal(5),
+        unit="count",
+    )
+    until = date(2020, 1, 1)
+    former = Role(tenant=TENANT, version=1, id="r1", person="p1", role="SDR", valid_to=until)
+    await company.apply(goal, former)
+    for name in ("SDR", "closer"):
+        assert (await subject(company, f"role:{name}"))["name"] == name
 
 
 async def test_the_course_of_a_goal_leads_to_its_target(company: World) -> None:

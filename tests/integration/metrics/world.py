@@ -22,7 +22,7 @@ from tests.support import TENANT, a_record
 ORACLE = Path(__file__).with_name("oracle.sql").read_text()
 METRICS = [
     *("opportunities_created", "deals_won", "deals_lost", "revenue_won"),
-    *("calls_made", "emails_sent", "meetings_held"),
+    *("calls_made", "emails_sent", "meetings_held", "close_dates_slipped", "close_date_slip"),
 ]
 Numbers = dict[tuple[str, str, str, str], tuple[int, int]]  # subject, metric, period, unit
 
