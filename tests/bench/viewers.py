@@ -1,9 +1,11 @@
 """From an event's publication to its viewers: `python -m tests.bench.viewers --help`.
 
 A real process of the metrics service, on a Kafka and a PostgreSQL of its own, is watched by many
-viewers of one board (Server-Sent Events, in a process of their own), while records are published at
-a fixed rate. Each row of the board says how many records are behind it, so that it is known of each
-event which version showed it first, and of each viewer when that arrived. Some viewers are cut off
+viewers of one board (Server-Sent Events, in a process of their own), while records are published:
+calls of the 20 people on the board at a fixed rate, or, at a share of the rate at which that
+process applies and folds what is waiting already, calls of 500 people, 20 of whom are on the board.
+Each row of the board says how many records are behind it, so that it is known of each of their
+events which version showed it first, and of each viewer when that arrived. Some viewers are cut off
 every second and come back with the last version they know; what doesn't follow on it is missed.
 
 The latency counts from the instant before the record is given to the producer. All processes share
@@ -38,18 +40,21 @@ from kit.publisher import Publisher
 from kit.server import room_for
 from kit.service import GC_THRESHOLDS
 from kit.settings import KitSettings
+from schemas.crm import Record
 from tests.bench import receive, workload
 from tests.bench.__main__ import Bench
 from tests.bench.soak import a_bench
 from tests.support import DEV_SECRET, a_record, bearer
 
 BOARD = "bench"
-PEOPLE = [f"p{number}" for number in range(20)]  # who have events, and are on the board
+PEOPLE = [f"p{number}" for number in range(20)]  # who are on the board
 BATCHES_PER_SECOND = 20
+WARM_UP = 0.2  # of the flood, before it
 CONNECTING = 100  # at once
 PATIENCE_SECONDS = 60.0
 CUT_OFF_EVERY_SECONDS = 1.0
 LOOK_SECONDS = 0.05
+AT_ONCE = 2_000  # events of one call of the producer, when they are sent as fast as they are taken
 LEVELS = {"p50": 50, "p95": 95, "p99": 99, "max": 100}
 _EVENT = re.compile(rb"id: ([^\n]+)\nevent: (\w+)\ndata: ([^\n]*)\n\n")
 
@@ -234,20 +239,27 @@ async def _until(done: Any) -> None:
         await asyncio.sleep(LOOK_SECONDS)
 
 
-async def publish(settings: KitSettings, rate: float, seconds: float) -> dict[str, list[float]]:
-    """Publish calls at this rate; returns when each of each person's was."""
-    published: dict[str, list[float]] = {f"person:{person}": [] for person in PEOPLE}
-    publisher = Publisher(settings)
-    await publisher.start()
-    try:
-        began, sent = time.monotonic(), 0
-        for batch in range(round(seconds * BATCHES_PER_SECOND)):
-            await asyncio.sleep(max(0.0, began + batch / BATCHES_PER_SECOND - time.monotonic()))
-            due = int((batch + 1) * rate / BATCHES_PER_SECOND)
-            now, records = datetime.now(UTC).isoformat(), []
-            for number in range(sent, due):
-                who = number % len(PEOPLE)
-                record = a_record(
+@dataclass(slots=True)
+class Events:
+    """What is published: when each event of each person on the board was."""
+
+    times: dict[str, list[float]] = field(
+        default_factory=lambda: {f"person:{person}": [] for person in PEOPLE}
+    )
+    total: int = 0
+
+    @property
+    def shown(self) -> int:
+        """How many are of people on the board."""
+        return sum(map(len, self.times.values()))
+
+    def records(self, count: int, people: int) -> list[Record]:
+        """So many calls, one person after the other."""
+        now, found = datetime.now(UTC).isoformat(), []
+        for number in range(self.total, self.total + count):
+            who = number % people
+            found.append(
+                a_record(
                     "call",
                     f"{workload.SOURCE}:{number}",
                     tenant=workload.TENANT,
@@ -256,14 +268,50 @@ async def publish(settings: KitSettings, rate: float, seconds: float) -> dict[st
                     direction="outbound",
                     done=True,
                 )
-                records.append(record)
-                published[f"person:{PEOPLE[who]}"].append(time.monotonic())
-            if records:
-                await publisher.publish(records)
+            )
+            if who < len(PEOPLE):
+                self.times[f"person:{PEOPLE[who]}"].append(time.monotonic())
+        self.total += count
+        return found
+
+
+async def publish(
+    settings: KitSettings, events: Events, rate: float, seconds: float, people: int
+) -> None:
+    """Publish calls at this rate."""
+    publisher = Publisher(settings)
+    await publisher.start()
+    try:
+        began, sent = time.monotonic(), 0
+        for batch in range(round(seconds * BATCHES_PER_SECOND)):
+            await asyncio.sleep(max(0.0, began + batch / BATCHES_PER_SECOND - time.monotonic()))
+            due = int((batch + 1) * rate / BATCHES_PER_SECOND)
+            if due > sent:
+                await publisher.publish(events.records(due - sent, people))
             sent = due
     finally:
         await publisher.stop()
-    return published
+
+
+async def sustainable(settings: KitSettings, events: Events, count: int, port: int) -> float:
+    """Events per second that get onto boards while more are always waiting."""
+    publisher = Publisher(settings)
+    await publisher.start()
+    records = events.records(count, workload.PEOPLE)
+    began = time.monotonic()
+    for start in range(0, count, AT_ONCE):
+        await publisher.publish(records[start : start + AT_ONCE])
+    await publisher.stop()
+    everything = {who: len(times) for who, times in events.times.items()}
+    address = f"http://{receive.HOST}:{port}/v1/boards/{BOARD}"
+    async with httpx.AsyncClient(headers=bearer("ops", tenant=workload.TENANT)) as client:
+        while True:
+            rows = (await client.get(address)).json()["rows"]
+            if {row["subject"]: row["count"] for row in rows} == everything:
+                return count / (time.monotonic() - began)
+            if time.monotonic() - began > 10 * PATIENCE_SECONDS:
+                raise RuntimeError("what was published doesn't arrive: see the log of metrics")
+            await asyncio.sleep(LOOK_SECONDS)
 
 
 async def prepare(settings: KitSettings, port: int) -> None:
@@ -309,44 +357,60 @@ def metrics(bench: Bench, settings: KitSettings, viewers: int) -> Iterator[tuple
         yield port, pid
 
 
-def a_run(bench: Bench, viewers: int, seconds: float, rate: float, cut_off: float) -> Table:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What is published: events per second, or a share of what `flood` events say can be."""
+
+    rate: float
+    share: float
+    flood: int
+    seconds: float
+
+
+def a_run(bench: Bench, viewers: int, load: Load, cut_off: float) -> Table:
     """One run, and its figures."""
     settings = bench.settings()
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
+    events, rate, people = Events(), load.rate, len(PEOPLE)
+    figures = {}
     with metrics(bench, settings, viewers) as (port, pid):
         asyncio.run(prepare(settings, port))
+        if load.share:
+            people = workload.PEOPLE
+            asyncio.run(sustainable(settings, events, round(load.flood * WARM_UP), port))
+            found = asyncio.run(sustainable(settings, events, load.flood, port))
+            figures["sustainable, events/s"] = f"{found:,.0f}"
+            rate = load.share * found
         watching = context.Process(target=watch, args=(theirs, port, viewers, cut_off), daemon=True)
         watching.start()
         connected: float = ours.recv()
         process = psutil.Process(pid)
-        cpu = sum(process.cpu_times()[:2])
+        cpu, before = sum(process.cpu_times()[:2]), events.shown
         psutil.cpu_percent()  # from now on
-        published = asyncio.run(publish(settings, rate, seconds))
-        ours.send(published)
-        found = ours.recv()
+        asyncio.run(publish(settings, events, rate, load.seconds, people))
+        ours.send(events.times)
+        seen = ours.recv()
         busy = psutil.cpu_percent() / 100
         cpu = sum(process.cpu_times()[:2]) - cpu
         memory = process.memory_info().rss
         watching.join(PATIENCE_SECONDS)
-    events = sum(map(len, published.values()))
-    shown = Table(
-        title=f"{viewers:,} viewers, {rate:g} events/s for {seconds:g} s", show_header=False
-    )
+    title = f"{viewers:,} viewers, {rate:,.0f} events/s for {load.seconds:g} s"
+    shown = Table(title=title, show_header=False)
     shown.add_column()
     shown.add_column(justify="right")
-    figures = {f"event → viewer, {n}": f"{1000 * s:,.0f} ms" for n, s in found["latencies"].items()}
+    figures |= {f"event → viewer, {n}": f"{1000 * s:,.0f} ms" for n, s in seen["latencies"].items()}
     figures |= {
-        "events seen by viewers": f"{found['seen']:,} of {events * viewers:,}",
-        "versions of the board": f"{found['versions']:,}",
-        "forced reconnects": f"{found['reconnects']:,}",
-        "versions missed": f"{found['missed']:,}",
-        "viewers without the last": f"{found['behind']:,}",
-        "snapshots after reconnects": f"{found['snapshots']:,}",
-        "connections refused": f"{found['refused']:,}",
+        "events seen by viewers": f"{seen['seen']:,} of {(events.shown - before) * viewers:,}",
+        "versions of the board": f"{seen['versions']:,}",
+        "forced reconnects": f"{seen['reconnects']:,}",
+        "versions missed": f"{seen['missed']:,}",
+        "viewers without the last": f"{seen['behind']:,}",
+        "snapshots after reconnects": f"{seen['snapshots']:,}",
+        "connections refused": f"{seen['refused']:,}",
         "all connected after": f"{connected:,.1f} s",
-        "CPU of metrics, of a core": f"{cpu / seconds:.0%}",
-        "CPU of viewers": f"{found['cpu'] / seconds:.0%}",
+        "CPU of metrics, of a core": f"{cpu / load.seconds:.0%}",
+        "CPU of viewers": f"{seen['cpu'] / load.seconds:.0%}",
         "of everything, of all cores": f"{busy:.0%}",
         "memory of metrics": f"{memory / 2**20:,.0f} MiB",
     }
@@ -359,13 +423,20 @@ def main(
     viewers: Annotated[int, typer.Option(min=1, help="Of one board.")] = 5_000,
     seconds: Annotated[float, typer.Option(min=1, help="How long events are published.")] = 60,
     rate: Annotated[float, typer.Option(min=0.1, help="Events per second.")] = 20,
+    share: Annotated[
+        float, typer.Option(min=0, max=1, help="Of the sustainable rate, instead of `rate`.")
+    ] = 0,
+    flood: Annotated[
+        int, typer.Option(min=1_000, help="Events that find the sustainable rate.")
+    ] = 100_000,
     cut_off: Annotated[
         float, typer.Option(min=0, max=1, help="Share of viewers that are cut off every second.")
     ] = 0.01,
 ) -> None:
     """How long events take to their viewers, and whether any misses something."""
+    load = Load(rate=rate, share=share, flood=flood, seconds=seconds)
     with a_bench() as bench:
-        console.print(a_run(bench, viewers, seconds, rate, cut_off))
+        console.print(a_run(bench, viewers, load, cut_off))
     console.print(f"{psutil.cpu_count()} cores for service, viewers, Kafka and PostgreSQL.")
 
 
