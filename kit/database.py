@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import zlib
 from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +40,18 @@ _TRANSIENT_STATES = ("08", "25006", "40", "53", "55P03", "57P01", "57P02", "57P0
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """An open transaction; committed by its owner."""
+    """An open transaction; committed by its owner.
+
+    `epochs` is what `kit.replica` has read in it, by tenant and topic; after a lock it reads again.
+    """
 
     driver: asyncpg.Connection
+    epochs: dict[str, dict[str, str]] = field(default_factory=dict)
 
     async def lock(self, name: str) -> None:
         """Wait to be alone with `name` until the end of the transaction."""
         await self.driver.execute("SELECT pg_advisory_xact_lock($1, $2)", *_lock_id(name))
+        self.epochs.clear()
 
     async def lock_shared(self, names: Iterable[str]) -> None:
         """Wait until nobody is alone with any of `names`; many may share them."""
@@ -58,12 +63,15 @@ class Transaction:
                 " FROM unnest($1::int[], $2::int[]) AS n (a, b)",
                 *columns(ids, 2),
             )
+            self.epochs.clear()
 
     async def try_lock(self, name: str) -> bool:
         """Take `name` until the end of the transaction if nobody has it."""
-        return bool(
-            await self.driver.fetchval("SELECT pg_try_advisory_xact_lock($1, $2)", *_lock_id(name))
+        taken = await self.driver.fetchval(
+            "SELECT pg_try_advisory_xact_lock($1, $2)", *_lock_id(name)
         )
+        self.epochs.clear()
+        return bool(taken)
 
 
 def _lock_id(name: str) -> tuple[int, int]:

@@ -95,6 +95,8 @@ class Replica(Generic[S]):
             [state.encode() for state in states],
             uuid4().hex,
         )
+        for tenant in {state.tenant for state in states}:
+            transaction.epochs.pop(tenant, None)
         newer = {row["key"] for row in rows}
         return [state for state in states if state.key in newer]
 
@@ -103,18 +105,28 @@ class Replica(Generic[S]):
         await transaction.lock_shared(self.lock_name(tenant) for tenant in tenants)
 
     async def epoch(self, transaction: Transaction, tenant: str) -> str:
-        """A name that every change of the tenant's states replaces."""
-        found = await transaction.driver.fetchval(
-            "SELECT epoch FROM replica_epoch WHERE tenant = $1 AND topic = $2",
-            tenant,
-            self._kind.topic,
-        )
-        return found or ""
+        """A name that every change of the tenant's states replaces.
+
+        Those of all topics are read together, once in a transaction: what others commit after
+        that isn't seen until it takes a lock or stores something.
+        """
+        found = transaction.epochs.get(tenant)
+        if found is None:
+            rows = await transaction.driver.fetch(
+                "SELECT topic, epoch FROM replica_epoch WHERE tenant = $1", tenant
+            )
+            found = transaction.epochs[tenant] = dict(rows)
+        return found.get(self._kind.topic, "")
 
     async def load(self, transaction: Transaction, tenant: str) -> list[S]:
         """All current states of a tenant; from memory while none has changed."""
         epoch = await self.epoch(transaction, tenant)
         cached = self._cache.get(tenant)
+        if cached is not None and cached.epoch != epoch:
+            # Others of this process may be ahead of what the transaction remembers.
+            transaction.epochs.pop(tenant, None)
+            epoch = await self.epoch(transaction, tenant)
+            cached = self._cache.get(tenant)
         if cached is None or cached.epoch != epoch:
             rows = await transaction.driver.fetch(
                 "SELECT body FROM replica WHERE tenant = $1 AND topic = $2 ORDER BY key",
@@ -135,7 +147,7 @@ class Derived(Generic[S, T]):
         self._made: dict[str, tuple[list[S], T]] = {}
 
     async def of(self, transaction: Transaction, tenant: str) -> T:
-        """What the tenant's states make, as this transaction sees them."""
+        """What the tenant's states make, as this transaction knows them."""
         states = await self._replica.load(transaction, tenant)
         made = self._made.get(tenant)
         if made is None or made[0] is not states:

@@ -111,3 +111,36 @@ async def test_a_change_waits_for_those_who_rely_on_the_old_state(database: Data
     await changing
 
     assert order == ["relied", "changed"]
+
+
+async def test_a_transaction_looks_again_after_a_lock_and_after_its_own_change(
+    database: Database,
+) -> None:
+    """What has changed is asked once, for all topics, while nothing can have been waited for."""
+    here, there = Replica(Goal), Replica(Goal)
+    async with database.transaction() as reader:
+        assert await here.load(reader, "acme") == []
+        async with database.transaction() as transaction:
+            await there.store(transaction, [a_goal(1, 10)])
+        assert await here.load(reader, "acme") == []
+
+        await here.share(reader, ["acme"])
+        assert [goal.target for goal in await here.load(reader, "acme")] == [10]
+        for lock in (reader.lock, reader.try_lock):
+            reader.epochs["acme"] = {}
+            await lock("anything")
+            assert [goal.target for goal in await here.load(reader, "acme")] == [10]
+        await here.store(reader, [a_goal(2, 20)])
+        assert [goal.target for goal in await here.load(reader, "acme")] == [20]
+
+
+async def test_who_remembers_less_takes_what_others_have_read(database: Database) -> None:
+    """Not read again under the older name, which the next one would have to undo."""
+    replica = Replica(Goal)
+    async with database.transaction() as early:
+        assert await replica.load(early, "acme") == []
+        async with database.transaction() as transaction:
+            await Replica(Goal).store(transaction, [a_goal(1, 10)])
+        async with database.transaction() as late:
+            newer = await replica.load(late, "acme")
+        assert await replica.load(early, "acme") is newer
