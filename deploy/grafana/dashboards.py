@@ -197,8 +197,8 @@ WAY_OF_AN_EVENT = (
         (
             Panel(
                 "Event to queryable",
-                "From the receipt of a record to the commit that shows it in numbers. Above a "
-                "second: compare lag and fold time.",
+                "From the receipt of a record to the fold that shows it in all numbers; boards "
+                "don't wait for that. Above a second: compare lag and fold time.",
                 "s",
                 (
                     *quantiles("pacesetter_metrics_event_to_queryable_seconds", 0.5, 0.99),

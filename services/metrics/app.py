@@ -31,8 +31,7 @@ from services.metrics.store.definitions import Definitions
 from services.metrics.store.forecasts import Forecasts
 from services.metrics.store.leaderboards import Leaderboards
 
-FOLD_SECONDS = 0.1  # between two looks at what others left to fold
-BOARDS_SECONDS = 0.05  # between two looks at what others have folded
+BOARDS_SECONDS = 0.05  # between two looks at what others have applied or folded
 VACUUM_SECONDS = 5.0
 MEASURES_SECONDS = 0.1  # between two looks at what is to be published
 DISPLAY_SECONDS = 1.0  # between two looks at what displays outside show
@@ -66,10 +65,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     # What a commit leaves to do is done at once where it was; other replicas look by the clock.
     watched = Job("boards", BOARDS_SECONDS, hub.tick, settings.board_seconds)
-    folder = Folder(database, context, rows=settings.fold_rows, folded=watched.due.set)
-    fold = Job("fold", FOLD_SECONDS, folder.fold, settings.fold_seconds)
+    folder = Folder(database, context, rows=settings.fold_rows)
+    fold = Job("fold", settings.fold_seconds, folder.fold)
     measures = MeasurePublisher(database, publisher, rows=settings.publish_rows)
     recounter = Recounter(settings.kit, database, context, handler, share=settings.recount_share)
+
+    def applied() -> None:
+        watched.due.set()
+        fold.due.set()
 
     async def settle() -> None:
         await recounter.serve()
@@ -89,7 +92,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         checksum=checksum,
         prepare=recounter.prepare,
         settle=settle,
-        applied=fold.due.set,
+        applied=applied,
         jobs=[
             fold,
             Job("publish-measures", MEASURES_SECONDS, measures.publish),

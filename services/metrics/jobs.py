@@ -7,7 +7,7 @@ only if the number hasn't moved meanwhile.
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import structlog
 from asyncpg.exceptions import NumericValueOutOfRangeError
@@ -29,24 +29,16 @@ log = structlog.get_logger(__name__)
 MANY_DELTAS = 200  # of one fold: fewer cost little, however long it had to wait for the store
 REST_RATIO = 1.0  # half of the time is for folding, the rest for what is to be folded
 OVERFLOWING_SECONDS = 60.0  # then a tenant whose sums were too large is tried again
-LONGEST_REST_SECONDS = 0.25  # boards stay well under a second behind
+LONGEST_REST_SECONDS = 0.25  # measures stay well under a second behind
 
 
 class Folder:
-    """Rolls pending deltas up into counters; calls `folded` after each commit that did."""
+    """Rolls pending deltas up into counters."""
 
-    def __init__(
-        self,
-        database: Database,
-        context: Context,
-        *,
-        rows: int,
-        folded: Callable[[], None] = lambda: None,
-    ) -> None:
+    def __init__(self, database: Database, context: Context, *, rows: int) -> None:
         self._database = database
         self._context = context
         self._rows = rows
-        self._folded = folded
         self._since_vacuum = 0
         self._resting_until = 0.0
         self._overflowing: dict[str, float] = {}  # tenants, and until when they are left alone
@@ -68,7 +60,6 @@ class Folder:
             return True
         taken = sum(group.deltas for group in groups)
         if groups:
-            self._folded()
             seconds = time.perf_counter() - began
             self._observe(groups, seconds)
             self._since_vacuum += taken

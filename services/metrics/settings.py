@@ -29,7 +29,9 @@ class Settings(BaseSettings):
         description="The boards, and which measures are published, as data (YAML).",
     )
     fold_seconds: float = Field(
-        default=0.02, gt=0, description="Pause between folds while records come one by one."
+        default=0.1,
+        gt=0,
+        description="Pause between folds: measures, series and contests follow them.",
     )
     fold_rows: int = Field(
         default=50_000, gt=0, description="Deltas per fold: bounds its memory and its transaction."

@@ -36,19 +36,22 @@ FOLDED = Counter(
 )
 FOLD_SECONDS = Histogram(
     "pacesetter_metrics_fold_seconds",
-    "Duration of one fold that had something to do. It bounds how fresh boards are.",
+    "Duration of one fold that had something to do. It bounds how fresh measures, series and "
+    "contests are.",
     buckets=SECONDS,
 )
 EVENT_TO_QUERYABLE = Histogram(
     "pacesetter_metrics_event_to_queryable_seconds",
-    "From the receipt of a record to the commit of the fold that shows it; one observation per "
-    "folded group of deltas, by the oldest record in it. Rising: compare with lag and fold time.",
+    "From the receipt of a record to the commit of the fold that shows it in all numbers (boards "
+    "have it before); one observation per folded group of deltas, by the oldest record in it. "
+    "Rising: compare with lag and fold time.",
     buckets=SECONDS,
 )
 OVERFLOWING = Gauge(
     "pacesetter_metrics_overflowing_tenants",
-    "Tenants whose numbers stand still because a sum is beyond 64 bits, for whoever folds. Not 0: "
-    "the log says who and why (`sums_overflow`); correct the records in the CRM.",
+    "Tenants whose measures, series and contests stand still because a sum is beyond 64 bits, for "
+    "whoever folds. Not 0: the log says who and why (`sums_overflow`); correct the records in the "
+    "CRM.",
 )
 UNPUBLISHED = Gauge(
     "pacesetter_metrics_unpublished_measures",

@@ -14,7 +14,7 @@ MAX_TOP = 50
 GIVE_UP_AFTER = timedelta(hours=24)
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 5.0, 600.0
 JITTER = 0.2  # so that not all come back to a receiver at one instant
-SEQUENCE_DIGITS = 20
+SEQUENCE_DIGITS, PENDING_DIGITS = 20, 9
 
 _ENV_NAME = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)*")
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -73,7 +73,8 @@ def event(tenant: str, display: Display, board: Board, now: datetime) -> bytes:
     Who has several of a display keeps the one with the highest `sequence`, which is ordered as
     text.
     """
-    sequence, _, _ = board.version.partition("-")
+    instant, _, _ = board.version.partition("-")
+    sequence, _, pending = instant.partition(".")
     return msgspec.json.encode(
         {
             "specversion": "1.0",
@@ -83,7 +84,7 @@ def event(tenant: str, display: Display, board: Board, now: datetime) -> bytes:
             "subject": board.board,
             "time": now.isoformat(timespec="milliseconds"),
             "datacontenttype": "application/json",
-            "sequence": sequence.zfill(SEQUENCE_DIGITS),
+            "sequence": f"{sequence.zfill(SEQUENCE_DIGITS)}.{pending.zfill(PENDING_DIGITS)}",
             "data": board,
         }
     )

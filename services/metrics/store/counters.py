@@ -1,18 +1,19 @@
 """Counters: written by the one folder, while everybody else appends to `pending`.
 
-A reader that must be exact adds what is pending to the counter, in one statement and thus in one
-snapshot.
+A reader that must be exact (of single numbers here, of slices for boards) adds what is pending to
+the counter, in one statement and thus in one snapshot.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import NamedTuple
 
 from kit.database import Database, Transaction, columns
 from schemas.periods import GRAINS
 
 FOLD_LOCK = "metrics/fold"
-MOST_CHANGES = 2_000  # counters of a tenant: who wants those of a larger fold looks at them all
+MOST_CHANGES = 5_000  # counters of a tenant: who wants those of a larger fold looks at them all
 CHANGES_SECONDS = 15.0  # kept at least: far longer than anybody takes who follows the folds
 
 _TAKE_PENDING = """
@@ -55,7 +56,10 @@ WITH delta AS (
     GROUP BY 1, 2, 3, 4, 5, 6
     HAVING sum(d.value) <> 0 OR sum(d.count) <> 0
 ), of_tenant AS (
-    SELECT tenant, count(*) <= {most} AS few FROM summed GROUP BY tenant
+    -- Also those of whom nothing is left to add: what was pending is not any more.
+    SELECT tenant, count(s.metric) <= {most} AS few
+    FROM (SELECT DISTINCT tenant FROM delta) AS d LEFT JOIN summed s USING (tenant)
+    GROUP BY tenant
 ), forgotten AS (
     DELETE FROM counter_change USING of_tenant
     WHERE counter_change.tenant = of_tenant.tenant
@@ -114,15 +118,25 @@ def _fold_statement() -> str:
 
 _FOLD_STATEMENT = _fold_statement()
 
+_INSTANTS = """
+SELECT tenant, coalesce(f.sequence, 0), coalesce(p.count, 0)
+FROM unnest($1::text[]) AS t (tenant)
+LEFT JOIN fold_state f USING (tenant)
+LEFT JOIN (
+    SELECT tenant, count(*) FROM pending WHERE tenant = ANY ($1::text[]) GROUP BY tenant
+) AS p USING (tenant)
+"""
+
 _BUMP = """
 INSERT INTO fold_state AS s (tenant, sequence, changes_from)
 SELECT tenant, $2, 0 FROM unnest($1::text[]) AS t (tenant) ORDER BY tenant
 ON CONFLICT (tenant) DO UPDATE SET sequence = greatest(s.sequence + 1, excluded.sequence)
 """
 
-# A window's sums: one counter of a calendar period, or the days of any other window.
+# A window's sums: one counter of a calendar period, or the days of any other window. They are no
+# bigints: what is pending may not fit into a counter.
 _EXACT = """
-SELECT metric, unit, sum(value)::bigint AS value, sum(count)::bigint AS count FROM (
+SELECT metric, unit, sum(value) AS value, sum(count) AS count FROM (
     SELECT metric, unit, value, count FROM counter
     WHERE tenant = $1 AND metric = ANY ($2::text[]) AND grain = $3 AND start >= $4 AND start < $5
         AND subject = $6
@@ -171,17 +185,34 @@ WHERE tenant = $1 AND count <> 0 AND ($2 = '' OR metric = $2)
 ORDER BY metric, grain, start, unit, subject LIMIT $10
 """
 
-# Zero instead of gone: versions go on, and what was published is corrected.
+# Zero instead of gone: versions go on, and what was published is corrected. Who follows the folds
+# has to look at all counters once.
 _RESET = """
-WITH reset AS (
-    UPDATE counter SET value = 0, count = 0, version = greatest(version + 1, $2)
-    WHERE tenant = $1 AND (value <> 0 OR count <> 0)
+WITH moved AS (
+    INSERT INTO fold_state AS s (tenant, sequence, changes_from) VALUES ($1, $2, $2)
+    ON CONFLICT (tenant) DO UPDATE SET
+        sequence = greatest(s.sequence + 1, excluded.sequence),
+        changes_from = greatest(s.sequence + 1, excluded.sequence)
+    RETURNING sequence
+), reset AS (
+    UPDATE counter SET value = 0, count = 0, version = greatest(version + 1, sequence)
+    FROM moved WHERE tenant = $1 AND (value <> 0 OR count <> 0)
     RETURNING tenant, metric, grain, start, unit, subject, version
 )
 INSERT INTO unpublished AS u SELECT r.* FROM reset r
 JOIN unnest($3::text[], $4::text[]) AS p (metric, grain) USING (metric, grain)
 ON CONFLICT (tenant, metric, grain, start, unit, subject) DO UPDATE SET version = excluded.version
 """
+
+
+class Instant(NamedTuple):
+    """Of a tenant's numbers: two reads of the same instant are equal, and a later one is greater.
+
+    Until the sequence moves, pending deltas are only added to.
+    """
+
+    sequence: int = 0  # moves with every fold, and with all else that changes boards
+    pending: int = 0  # deltas
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,13 +343,11 @@ async def bump(transaction: Transaction, tenants: Iterable[str], version: int) -
         await transaction.driver.execute(_BUMP, names, version)
 
 
-async def sequences(transaction: Transaction, tenants: Iterable[str]) -> dict[str, int]:
-    """Each tenant's number that moves with its boards; 0 before the first time."""
+async def instants(transaction: Transaction, tenants: Iterable[str]) -> dict[str, Instant]:
+    """What each tenant's numbers are as of now."""
     names = sorted(set(tenants))
-    rows = await transaction.driver.fetch(
-        "SELECT tenant, sequence FROM fold_state WHERE tenant = ANY ($1::text[])", names
-    )
-    return dict.fromkeys(names, 0) | {row[0]: row[1] for row in rows}
+    rows = await transaction.driver.fetch(_INSTANTS, names)
+    return {row[0]: Instant(row[1], row[2]) for row in rows}
 
 
 async def pending_count(transaction: Transaction, tenant: str) -> int:
@@ -330,7 +359,10 @@ async def pending_count(transaction: Transaction, tenant: str) -> int:
 async def forget_counters(
     transaction: Transaction, tenant: str, *, version: int, published: Sequence[tuple[str, str]]
 ) -> None:
-    """Set a tenant's counters to nothing; the caller credits all its facts from scratch."""
+    """Set a tenant's counters to nothing; the caller credits all its facts from scratch.
+
+    Tells all replicas, as `bump` does.
+    """
     await transaction.lock(FOLD_LOCK)
     await transaction.driver.execute("DELETE FROM pending WHERE tenant = $1", tenant)
     await transaction.driver.execute(_RESET, tenant, version, *columns(published, 2))
@@ -341,7 +373,7 @@ async def exact(
 ) -> list[Sum]:
     """A subject's numbers, including deltas that aren't folded yet."""
     rows = await transaction.driver.fetch(_EXACT, tenant, metrics, *window.counters(), subject)
-    return [Sum(*row) for row in rows]
+    return [Sum(metric, unit, int(value), int(count)) for metric, unit, value, count in rows]
 
 
 async def of_kind(

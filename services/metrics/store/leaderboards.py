@@ -2,7 +2,7 @@
 
 What is computed is kept until the tenant's version moves: whoever asks for a board again, from
 another place of it or as another audience, costs one look at that version, and is never shown less
-than what was folded by then. When it has moved, only those whose numbers have are looked at again.
+than what was applied by then. When it has moved, only those whose numbers have are looked at again.
 """
 
 import asyncio
@@ -26,6 +26,7 @@ from services.metrics.domain.scopes import Roster
 from services.metrics.domain.windows import Piece, Window
 from services.metrics.store import counters, evidence
 from services.metrics.store.context import Context
+from services.metrics.store.counters import Instant
 from services.metrics.store.definitions import Definitions
 from services.metrics.store.slices import Key, Parts, Slices, added
 
@@ -84,10 +85,10 @@ class Leaderboards:
     async def versions(self, tenants: Iterable[str]) -> dict[str, str]:
         """For each tenant a text that changes whenever one of today's boards may have."""
         async with self._database.transaction() as transaction:
-            found = await counters.sequences(transaction, tenants)
+            found = await counters.instants(transaction, tenants)
             return {
-                tenant: await self._version(transaction, tenant, sequence, None)
-                for tenant, sequence in found.items()
+                tenant: await self._version(transaction, tenant, instant, None)
+                for tenant, instant in found.items()
             }
 
     async def version(self, tenant: str, day: date | None) -> str:
@@ -110,17 +111,22 @@ class Leaderboards:
         """The board as it is now, all of one version; raises `UnknownBoardError`."""
         place = (tenant, board, day)
         async with self._database.transaction() as transaction:
-            definitions = (await self._definitions.of(transaction, tenant)).definitions
-            definition = definitions.get(board)
-            if definition is None:
-                raise UnknownBoardError("board", board, definitions)
-            sequence = (await counters.sequences(transaction, [tenant]))[tenant]
-            version = await self._version(transaction, tenant, sequence, day)
-            kept = self._kept.get(place)
-            if kept is not None and kept.version == version and kept.definition is definition:
-                self._kept.move_to_end(place)
-                return kept
-            found = await self._computed(transaction, tenant, definition, day, kept)
+            found = None
+            while found is None:
+                # Before what the board is made of: who changes that moves the sequence with it.
+                instant = (await counters.instants(transaction, [tenant]))[tenant]
+                definitions = (await self._definitions.of(transaction, tenant)).definitions
+                definition = definitions.get(board)
+                if definition is None:
+                    raise UnknownBoardError("board", board, definitions)
+                if definition.contest:  # its sums are of folded days
+                    instant = Instant(instant.sequence)
+                version = await self._version(transaction, tenant, instant, day)
+                kept = self._kept.get(place)
+                if kept is not None and kept.version == version and kept.definition is definition:
+                    self._kept.move_to_end(place)
+                    return kept
+                found = await self._computed(transaction, tenant, definition, day, instant, kept)
         self._kept[place] = found
         while len(self._kept) > KEPT_STANDINGS:
             self._kept.popitem(last=False)
@@ -128,8 +134,8 @@ class Leaderboards:
 
     async def _of(self, tenant: str, day: date) -> str:
         async with self._database.transaction() as transaction:
-            sequence = (await counters.sequences(transaction, [tenant]))[tenant]
-            return await self._version(transaction, tenant, sequence, day)
+            instant = (await counters.instants(transaction, [tenant]))[tenant]
+            return await self._version(transaction, tenant, instant, day)
 
     async def _computed(
         self,
@@ -137,8 +143,10 @@ class Leaderboards:
         tenant: str,
         definition: Definition,
         day: date | None,
+        instant: Instant,
         former: Standings | None,
-    ) -> Standings:
+    ) -> Standings | None:
+        """None when what it is made of has changed since `instant`, and it must begin anew."""
         now = self._clock()
         directory = await self._context.directory_of(transaction, tenant)
         catalogue = await self._context.catalogue_of(transaction, tenant)
@@ -147,16 +155,23 @@ class Leaderboards:
         roster = self._roster(tenant, directory, on)
         if definition.contest:
             found = await self._of_contest(
-                transaction, tenant, definition, catalogue, roster, currency, now
+                transaction, tenant, definition, catalogue, roster, currency, now, instant
             )
         else:
             about = _about(definition, directory.calendar, on)
             asked = _asked(definition, catalogue, currency)
             ranked = {part for metric in definition.ranked for part in catalogue.parts(metric)}
             keys = _Keys(asked, ranked, definition.subjects, directory.calendar)
-            sequence, slices = await self._slices.read(
-                transaction, tenant, directory, keys.all(about)
-            )
+            read, slices = await self._slices.read(transaction, tenant, directory, keys.all(about))
+            if read.sequence != instant.sequence:
+                transaction.epochs.clear()
+                again = await self._definitions.of(transaction, tenant)
+                if (
+                    again.definitions.get(definition.id) is not definition
+                    or await self._context.catalogue_of(transaction, tenant) is not catalogue
+                    or await self._context.directory_of(transaction, tenant) is not directory
+                ):
+                    return None
             targets = await self._targets_of(
                 transaction, tenant, definition, catalogue, directory, about.window.text, currency
             )
@@ -168,7 +183,7 @@ class Leaderboards:
                     period=about.window.text,
                     currency=currency,
                     sums=keys.shown(about.window, slices),
-                    version=_written_version(sequence, on),
+                    version=_written_version(read, on),
                     as_of=now.isoformat(timespec="seconds"),
                     targets=targets,
                     snapshot=about.since.start if about.since is not None else None,
@@ -195,13 +210,13 @@ class Leaderboards:
         roster: Roster,
         currency: str,
         now: datetime,
+        instant: Instant,
     ) -> Standings:
         """A board over the instants of a contest, from the records that count in it."""
         boards = await self._definitions.of(transaction, tenant)
         contest = boards.contests.get(definition.contest)
         if contest is None:
             raise UnknownBoardError("contest", definition.contest, boards.contests)
-        sequence = (await counters.sequences(transaction, [tenant]))[tenant]
         directory = roster.directory
         when = contests.times(contest, directory.organisation.zone)
         asked = _asked(definition, catalogue, currency)
@@ -220,7 +235,7 @@ class Leaderboards:
             period=f"contest:{contest.id}",
             currency=currency,
             sums=sums,
-            version=_written_version(sequence, roster.day),
+            version=_written_version(instant, roster.day),
             as_of=now.isoformat(timespec="seconds"),
         )
         found = Standings(definition, material)
@@ -289,10 +304,10 @@ class Leaderboards:
         return found
 
     async def _version(
-        self, transaction: Transaction, tenant: str, sequence: int, day: date | None
+        self, transaction: Transaction, tenant: str, instant: Instant, day: date | None
     ) -> str:
         directory = await self._context.directory_of(transaction, tenant)
-        return _written_version(sequence, day or directory.calendar.local_day(self._clock()))
+        return _written_version(instant, day or directory.calendar.local_day(self._clock()))
 
 
 class _Keys:
@@ -326,7 +341,10 @@ class _Keys:
     def _of(self, metric: str, window: Window | None) -> list[Key]:
         pieces: tuple[Piece, ...] = () if window is None else window.pieces(self._calendar)
         unit = self._asked[metric]
-        return [Key(metric, grain, start, unit, self._kind) for grain, start in pieces]
+        return [
+            Key(metric, grain, start, self._calendar.end(grain, start), unit, self._kind)
+            for grain, start in pieces
+        ]
 
 
 def _asked(definition: Definition, catalogue: Catalogue, currency: str) -> dict[str, str]:
@@ -368,5 +386,5 @@ def _seconds(window: Window, calendar: Calendar) -> tuple[int, int]:
     return contests.midnight(window.start, calendar), contests.midnight(window.end, calendar)
 
 
-def _written_version(sequence: int, day: date) -> str:
-    return f"{sequence}-{day:%Y%m%d}"
+def _written_version(instant: Instant, day: date) -> str:
+    return f"{instant.sequence}.{instant.pending}-{day:%Y%m%d}"

@@ -1,22 +1,24 @@
-"""Everybody's counters of a period, kept in memory and brought up to date by what has changed.
+"""Everybody's numbers of a period, kept in memory and brought up to date by what has changed.
 
-A *slice* is one metric of one stored period in one unit, for all subjects of a kind. Small folds
-say what they have changed; after a large one, or a longer time, a slice is looked through for what
-has a version beyond the last seen. All slices that a board needs, and the tenant's sequence, are
-read by one statement, and so are of one instant. What starts counters over comes with another
-directory, for which slices are read anew, as they are now and then in any case.
+A *slice* is one metric of one stored period in one unit, for all subjects of a kind: its counters,
+and what is pending for them. Counters are kept. Small folds say what they have changed; after a
+large one, or a longer time, a slice is looked through for what has a version beyond the last seen.
+All slices that a board needs, and the instant that they are of, are read by one statement. What
+starts counters over comes with another directory, for which slices are read anew, as they are now
+and then in any case.
 """
 
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
 from kit.database import Transaction, columns
 from schemas.directory import Directory
 from services.metrics.domain.numbers import Part
+from services.metrics.store.counters import Instant
 
 MAX_ROWS = 1_000_000  # of all slices: some 200 MB
 ANEW_SECONDS = 60.0
@@ -26,22 +28,31 @@ WITH state AS MATERIALIZED (
     SELECT sequence, changes_from FROM fold_state WHERE tenant = $1
 ), wanted AS MATERIALIZED (
     SELECT w.*, coalesce(mark >= (SELECT changes_from FROM state), false) AS follows
-    FROM unnest($2::text[], $3::text[], $4::date[], $5::text[], $6::text[], $7::bigint[])
-        WITH ORDINALITY AS w (metric, grain, start, unit, kind, mark, number)
-), change AS (
+    FROM unnest(
+        $2::text[], $3::text[], $4::date[], $5::date[], $6::text[], $7::text[], $8::bigint[]
+    ) WITH ORDINALITY AS w (metric, grain, start, until, unit, kind, mark, number)
+), waiting AS MATERIALIZED (
+    SELECT metric, unit, person, subjects, day, sum(value) AS value, sum(count) AS count
+    FROM pending WHERE tenant = $1 AND metric = ANY ($2::text[])
+    GROUP BY metric, unit, person, subjects, day
+), change AS MATERIALIZED (
+    -- Filtered before it is joined: the planner takes any unnest for ten rows.
     SELECT c.version, e.*
     FROM counter_change c CROSS JOIN LATERAL unnest(
         c.metrics, c.grains, c.starts, c.units, c.subjects, c.values, c.counts
     ) AS e (metric, grain, start, unit, subject, value, count)
     WHERE c.tenant = $1 AND c.version > (SELECT min(mark) FROM wanted WHERE follows)
+        AND e.metric = ANY ($2::text[]) AND e.grain = ANY ($3::text[])
+        AND e.start = ANY ($4::date[])
 )
-SELECT w.number - 1, array_agg(c.subject ORDER BY c.version),
-    array_agg(c.value ORDER BY c.version), array_agg(c.count ORDER BY c.version), NULL::bigint
+SELECT w.number - 1 AS number, array_agg(c.subject ORDER BY c.version) AS subjects,
+    array_agg(c.value ORDER BY c.version) AS values,
+    array_agg(c.count ORDER BY c.version) AS counts, NULL::numeric[] AS waiting
 FROM wanted w JOIN change c USING (metric, grain, start, unit)
 WHERE w.follows AND c.version > w.mark AND starts_with(c.subject, w.kind || ':')
 GROUP BY w.number
 UNION ALL
-SELECT w.number - 1, array_agg(c.subject), array_agg(c.value), array_agg(c.count), NULL::bigint
+SELECT w.number - 1, array_agg(c.subject), array_agg(c.value), array_agg(c.count), NULL
 FROM wanted w CROSS JOIN LATERAL (
     SELECT subject, value, count FROM counter
     WHERE tenant = $1 AND metric = w.metric AND grain = w.grain AND start = w.start
@@ -49,10 +60,28 @@ FROM wanted w CROSS JOIN LATERAL (
         AND version > w.mark
 ) AS c
 WHERE NOT w.follows GROUP BY w.number
-UNION ALL SELECT -1, NULL, NULL, NULL, sequence FROM state
+UNION ALL
+-- Not as a bigint: what overflows is set aside, and stays here.
+SELECT w.number - 1, array_agg(d.subject), NULL, array_agg(d.count), array_agg(d.value)
+FROM wanted w CROSS JOIN LATERAL (
+    SELECT s.subject, sum(d.value) AS value, sum(d.count)::bigint AS count
+    FROM waiting d CROSS JOIN LATERAL (
+        SELECT 'person:' || d.person WHERE w.kind = 'person' AND d.person <> ''
+        UNION ALL SELECT t FROM unnest(string_to_array(d.subjects, chr(31))) AS t
+        WHERE starts_with(t, w.kind || ':')
+    ) AS s (subject)
+    WHERE d.metric = w.metric AND d.unit = w.unit AND d.day >= w.start AND d.day < w.until
+    GROUP BY s.subject
+) AS d
+GROUP BY w.number
+UNION ALL
+SELECT -1, NULL, ARRAY[coalesce((SELECT sequence FROM state), 0)],
+    ARRAY[(SELECT count(*) FROM pending WHERE tenant = $1)], NULL
 """
 
 Parts = Mapping[str, Part]  # by subject
+Changed = tuple[Sequence[str], Iterable[int], Iterable[int]]  # subjects, values, counts
+NOTHING: Changed = ((), (), ())
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -62,13 +91,15 @@ class Key:
     metric: str
     grain: str
     start: date
+    end: date
     unit: str
     kind: str  # of subjects: person, team, territory, role
 
 
 @dataclass(slots=True)
 class _Slice:
-    parts: dict[str, Part]
+    parts: dict[str, Part]  # of counters
+    hollow: set[str]  # subjects with a value of no record: what it belongs to is still pending
     mark: int  # the tenant's sequence when it was read; -1 before
     directory: Directory
     whole_at: float  # when it was last read as a whole
@@ -85,8 +116,8 @@ class Slices:
 
     async def read(
         self, transaction: Transaction, tenant: str, directory: Directory, keys: Sequence[Key]
-    ) -> tuple[int, dict[Key, Parts]]:
-        """These slices as of one instant, and the tenant's sequence then.
+    ) -> tuple[Instant, dict[Key, Parts]]:
+        """These slices as of one instant.
 
         What is returned stays as it is; later readings make others.
         """
@@ -98,28 +129,34 @@ class Slices:
                 tenant,
                 *columns(
                     [
-                        (key.metric, key.grain, key.start, key.unit, key.kind, each.mark)
+                        (key.metric, key.grain, key.start, key.end, key.unit, key.kind, each.mark)
                         for key, each in zip(wanted, known, strict=True)
                     ],
-                    6,
+                    7,
                 ),
             )
-            sequence = 0
-            for number, subjects, values, counts, found in rows:
-                if number < 0:
-                    sequence = found
+            instant, waiting = Instant(), {}
+            for number, subjects, values, counts, pending in rows:
+                if number < 0:  # no slice, but what all of them are of
+                    instant = Instant(values[0], counts[0])
+                elif pending is not None:
+                    waiting[number] = (subjects, map(int, pending), counts)
                 else:
                     _apply(known[number], wanted[number].unit, (subjects, values, counts))
-            for key, each in zip(wanted, known, strict=True):
-                each.mark = sequence
+            found: dict[Key, Parts] = {}
+            for number, (key, each) in enumerate(zip(wanted, known, strict=True)):
+                each.mark = instant.sequence
                 self._keep((tenant, key), each)
-            return sequence, {k: each.parts for k, each in zip(wanted, known, strict=True)}
+                found[key] = each.parts
+                if number in waiting or each.hollow:
+                    found[key] = _with(each, key.unit, waiting.get(number, NOTHING))
+            return instant, found
 
     def _known(self, tenant: str, key: Key, directory: Directory) -> _Slice:
         found = self._slices.get((tenant, key))
         now = time.monotonic()
         if found is None or found.directory is not directory or now - found.whole_at > ANEW_SECONDS:
-            return _Slice({}, -1, directory, now)
+            return _Slice({}, set(), -1, directory, now)
         return found
 
     def _keep(self, place: tuple[str, Key], each: _Slice) -> None:
@@ -134,14 +171,30 @@ class Slices:
             self._rows -= dropped.kept
 
 
-def _apply(each: _Slice, unit: str, changed: tuple[list[str], list[int], list[int]]) -> None:
+def _apply(each: _Slice, unit: str, changed: Changed) -> None:
     parts = dict(each.parts)  # those who have it read on in peace
     for subject, value, count in zip(*changed, strict=True):
-        if count:
+        each.hollow.discard(subject)
+        if count or value:
             parts[subject] = Part(value, count, unit)
+            if not count:
+                each.hollow.add(subject)
         else:
             parts.pop(subject, None)
     each.parts = parts
+
+
+def _with(each: _Slice, unit: str, waiting: Changed) -> Parts:
+    """Counters and what is pending for them, of those with records."""
+    parts = dict(each.parts)
+    none = Part(0, 0, unit)
+    for subject, value, count in zip(*waiting, strict=True):
+        was = parts.get(subject, none)
+        parts[subject] = Part(was.value + value, was.count + count, unit)
+    for subject in (*waiting[0], *each.hollow):
+        if subject in parts and not parts[subject].count:
+            del parts[subject]
+    return parts
 
 
 def added(slices: Sequence[Parts]) -> Parts:

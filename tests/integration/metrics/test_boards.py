@@ -1,25 +1,18 @@
 """Boards over the real store: windows, ties, privacy, definitions by API."""
 
 from collections.abc import AsyncIterator
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
-from unittest.mock import patch
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
 
-from schemas.directory import Directory
-from schemas.spm import BoardDocument
-from services.metrics.domain.numbers import Part
-from services.metrics.store import counters
-from services.metrics.store.slices import Key, Slices, added
-from tests.integration.metrics.world import World, call, organisation, person, small_company, won
+from schemas.spm import BoardDocument, Goal
+from services.metrics.store.slices import Slices
+from tests.integration.metrics.world import World, call, organisation, small_company, won
 from tests.support import TENANT, bearer
 
-# What folds tell: how many changed counters at most, and for how many seconds.
-TOLD, FORGOTTEN, LARGE = (counters.MOST_CHANGES, 15.0), (counters.MOST_CHANGES, 0.0), (0, 15.0)
 BOARD = {"title": "Mine", "metric": "deals_won", "grain": "month"}
 
 
@@ -220,88 +213,56 @@ async def test_another_tenants_boards_are_not_seen(company: World, ops: httpx.As
         assert (await rival.get("/v1/boards/mine")).status_code == 404
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("goal", [("p1", "200.00", None), ("p2", "200.00", "2.0000"), ("p3", "100.00", None)]),
+        ("calendar", [("p1", "200.00", None), ("p2", "200.00", None), ("p3", "100.00", None)]),
+        ("board", [("p1", "2", None), ("p2", "2", None), ("p3", "1", None)]),
+    ],
 )
-@given(
-    st.lists(
-        st.tuples(
-            st.integers(1, 4),
-            st.integers(0, 5),
-            st.booleans(),
-            st.sampled_from([TOLD, FORGOTTEN, LARGE]),
-            st.booleans(),
-        ),
-        max_size=12,
-    )
-)
-@example([(1, 0, False, TOLD, True), (2, 1, False, TOLD, False), (3, 2, False, FORGOTTEN, True)])
-@example([(1, 3, False, TOLD, True), (2, 4, False, LARGE, False), (3, 5, False, TOLD, True)])
-async def test_slices_brought_up_to_date_are_what_a_fresh_reading_gives(
-    world: World, changes: list[tuple[int, int, bool, tuple[int, float], bool]]
+async def test_what_changes_while_a_board_is_computed_is_on_it(
+    company: World,
+    ops: httpx.AsyncClient,
+    monkeypatch: pytest.MonkeyPatch,
+    change: str,
+    expected: Any,
 ) -> None:
-    """Whatever changed, in however many folds, told of or too large, or forgotten by now."""
-    await world.apply(*small_company())
-    directory = Directory(TENANT, [organisation(), *(person(n) for n in (1, 2, 3, 4))])
-    keys = [
-        Key("calls_made", grain, date(2026, 11, 1), "count", kind)
-        for grain, kind in (("month", "person"), ("month", "team"), ("day", "person"))
-    ]
-    kept = Slices()
-    for version, (who, number, deleted, (most, seconds), read) in enumerate(changes, start=1):
-        await world.apply(
-            call(f"crm:{number}", owner_id=who, version=_next(world) + version, deleted=deleted)
-        )
-        with (
-            patch.object(counters, "MOST_CHANGES", most),
-            patch.object(counters, "CHANGES_SECONDS", seconds),
-        ):
-            await world.settle()
-        if read:  # else it falls behind
-            async with world.service.database.transaction() as transaction:
-                one, updated = await kept.read(transaction, TENANT, directory, keys)
-                other, fresh = await Slices().read(transaction, TENANT, directory, keys)
-            assert (one, updated) == (other, fresh)
+    """Between its directory and its numbers; a board of before would stay until numbers move."""
+    await a_board(ops, metric="revenue_won")
+    read, changes = Slices.read, iter([change])
+
+    async def late(slices: Slices, *arguments: Any) -> Any:
+        match next(changes, ""):
+            case "goal":
+                await company.apply(a_goal())
+            case "calendar":
+                await company.apply(organisation(version=2, zone="Pacific/Auckland"))
+            case "board":
+                document = BOARD | {"id": "mine", "metric": "deals_won"}
+                await company.apply(
+                    BoardDocument(
+                        tenant=TENANT, version=2**62, kind="board", id="mine", document=document
+                    )
+                )
+        return await read(slices, *arguments)
+
+    monkeypatch.setattr(Slices, "read", late)
+    await company.apply(won("crm:9", owner_id=3, closed_at="2026-11-02T10:00:00Z"))
+    for _ in range(2):
+        rows = (await ops.get("/v1/boards/mine")).json()["rows"]
+        found = [(row["subject"][7:], row["value"], row["attainment"]) for row in rows]
+        assert found[: len(expected)] == expected
+    assert not list(changes)
 
 
-async def test_what_small_folds_tell_is_not_looked_for_among_all_counters(world: World) -> None:
-    await world.apply(*small_company())
-    directory = Directory(TENANT, [organisation(), *(person(n) for n in (1, 2))])
-    key = Key("calls_made", "month", date(2026, 11, 1), "count", "person")
-    kept = Slices()
-
-    async def seen() -> dict[str, int]:
-        async with world.service.database.transaction() as transaction:
-            _, slices = await kept.read(transaction, TENANT, directory, [key])
-        return {subject: part.value for subject, part in slices[key].items()}
-
-    async def fold(number: int, telling: tuple[int, float]) -> None:
-        await world.apply(call(f"crm:{number}", owner_id=1))
-        with patch.object(counters, "MOST_CHANGES", telling[0]):
-            await world.settle()
-
-    await fold(1, TOLD)
-    assert await seen() == {"person:p1": 1}
-    await fold(2, TOLD)
-    await world.fetch(
-        "UPDATE counter SET value = 99 WHERE metric = 'calls_made' AND subject = 'person:p1'"
-        " RETURNING 1"
+def a_goal() -> Goal:
+    return Goal(
+        tenant=TENANT,
+        version=1,
+        subject="person:p2",
+        metric="revenue_won",
+        period="month:2026-11-01",
+        unit="EUR",
+        target=Decimal(100),
     )
-    assert await seen() == {"person:p1": 2}  # as it was told
-    await fold(3, LARGE)
-    assert await seen() == {"person:p1": 100}
-    assert await world.fetch("SELECT count(*) FROM counter_change") == [(2,)]
-
-
-def _next(world: World) -> int:
-    """Versions beyond those of the examples before."""
-    world.versions = getattr(world, "versions", 0) + 100  # type: ignore[attr-defined]
-    return int(world.versions)  # type: ignore[attr-defined]
-
-
-def test_slices_add_up() -> None:
-    one, other = {"a": Part(2, 1), "b": Part(1, 1)}, {"a": Part(-2, -1), "b": Part(3, 2)}
-
-    assert added([one, other]) == {"b": Part(4, 3)}
-    assert added([one]) is one
-    assert added([]) == {}

@@ -14,9 +14,12 @@ from structlog.testing import capture_logs
 from kit.database import Transaction
 from kit.publisher import PublishError
 from schemas.base import State
+from schemas.directory import Directory
 from schemas.spm import Goal, Measure
 from services.metrics import jobs, tables
+from services.metrics.domain.numbers import Part
 from services.metrics.store import counters, facts
+from services.metrics.store.slices import Key, Slices
 from tests.integration.metrics.world import World, call, organisation, small_company, won
 from tests.support import TENANT
 
@@ -86,6 +89,16 @@ async def test_sums_that_overflow_stop_nobody_elses_numbers(world: World) -> Non
     assert (await world.numbers())[won_in] == (20_000, 2)
     kept = "SELECT count(*) FROM pending WHERE tenant = 'other'"
     assert (await world.fetch(kept))[0][0] == len(absurd)
+    month = counters.Window(date(2026, 11, 1), date(2026, 12, 1), "month")
+    key = Key("revenue_won", "month", month.start, month.end, "EUR", "person")
+    nobody = Directory("other", [organisation()])
+    async with world.service.database.transaction() as transaction:
+        alone = await counters.exact(
+            transaction, "other", metrics=["revenue_won"], window=month, subject="person:p1"
+        )
+        _, slices = await Slices().read(transaction, "other", nobody, [key])
+    assert [each.value for each in alone] == [2**64]
+    assert slices[key] == {"person:p1": Part(2**64, 4, "EUR")}
 
 
 async def test_they_count_once_they_are_corrected(

@@ -14,7 +14,7 @@ NOW = datetime(2026, 11, 3, 12, tzinfo=UTC)
 DOCUMENT = {"id": "lobby", "url": "https://x.example", "secret": "env:X", "board": "b", "top": 2}
 
 
-def a_board(*ranks: int | None, version: str = "1795000000000000-20261103") -> Board:
+def a_board(*ranks: int | None, version: str = "1795000000000000.7-20261103") -> Board:
     rows = [
         Row(rank, f"person:p{n}", f"P{n}", "", "1", 1, None, None, None, None, {})
         for n, rank in enumerate(ranks)
@@ -32,21 +32,23 @@ def test_only_rows_with_a_place_are_shown() -> None:
 def test_an_event_is_a_cloud_event_in_the_order_of_its_sequence() -> None:
     display, _ = displays.read_display(DOCUMENT)
     assert display is not None
-    early = msgspec.json.decode(displays.event("acme", display, a_board(1, version="99-1"), NOW))
     late = msgspec.json.decode(displays.event("acme", display, a_board(1), NOW))
 
     assert {k: v for k, v in late.items() if k != "data"} == {
         "specversion": "1.0",
-        "id": "1795000000000000-20261103",
+        "id": "1795000000000000.7-20261103",
         "source": "/acme/displays/lobby",
         "type": "com.pacesetter.board.rank-changed",
         "subject": "b",
         "time": "2026-11-03T12:00:00.000+00:00",
         "datacontenttype": "application/json",
-        "sequence": "00001795000000000000",
+        "sequence": "00001795000000000000.000000007",
     }
     assert late["data"]["rows"][0]["subject"] == "person:p0"
-    assert early["sequence"] < late["sequence"]
+    versions = ("99.8-1", "1795000000000000-1", "1795000000000000.9-1", "1795000000000000.10-1")
+    order = [displays.event("acme", display, a_board(1, version=v), NOW) for v in versions]
+    sequences = [msgspec.json.decode(each)["sequence"] for each in order]
+    assert sequences == sorted(set(sequences))
 
 
 def test_retries_take_longer_each_time_and_end_after_a_day() -> None:
