@@ -3,9 +3,9 @@
 A *slice* is one metric of one stored period in one unit, for all subjects of a kind: its counters,
 and what is pending for them. Counters are kept. Small folds say what they have changed; after a
 large one, or a longer time, a slice is looked through for what has a version beyond the last seen.
-All slices that a board needs, and the instant that they are of, are read by one statement. What
-starts counters over comes with another directory, for which slices are read anew, as they are now
-and then in any case.
+All slices that a board needs, and the instant that they are of, are read by one statement. When
+counters start over, that counts as a large fold; for another directory, and now and then in any
+case, slices are read anew.
 """
 
 import asyncio
