@@ -1,8 +1,10 @@
 """Metrics with one replica and with two: `python -m tests.bench.replicas --help`.
 
 Real processes of the service, on a Kafka and a PostgreSQL of their own, apply and fold the same
-records, which are published at once. The clock runs from then until everything is committed and no
-delta waits any more. That every replica has a share of the partitions is seen by its CPU.
+records, which are published at once. The clock runs from then. Once all are applied and their
+offsets are committed, single numbers and boards count them; once no delta waits any more, counters
+do. One replica folds at a time, and what it takes is PostgreSQL's time, so that only applying grows
+with replicas. That every replica has a share of the partitions is seen by its CPU.
 
 Where one replica, Kafka and PostgreSQL fill the cores, a second has nothing to run on. `--under`
 is put before each replica's command, to give it less than there is: a quota of CPU, say. What is
@@ -41,8 +43,8 @@ PATIENCE_SECONDS = 600.0
 console = Console()
 
 
-async def _left(settings: KitSettings, dsn: str) -> int:
-    """Messages that no replica has committed, or deltas that no counter has."""
+async def _left(settings: KitSettings, dsn: str) -> tuple[int, int]:
+    """Messages that no replica has committed, and deltas that no counter has."""
     topic = settings.topic_prefix + Record.topic
     consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka)
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka)
@@ -57,22 +59,26 @@ async def _left(settings: KitSettings, dsn: str) -> int:
         )
         waiting: int = await connection.fetchval("SELECT count(*) FROM pending")
         committed: int = sum(max(0, known[partition].offset) for partition in partitions)
-        left: int = sum(ends.values()) - committed + waiting
-        return left
+        return sum(ends.values()) - committed, waiting
     finally:
         await consumer.stop()
         await admin.close()
         await connection.close()
 
 
-async def _apply(settings: KitSettings, dsn: str, records: Sequence[Record]) -> None:
-    """Publish records and wait until they are in counters."""
+async def _apply(settings: KitSettings, dsn: str, records: Sequence[Record]) -> tuple[float, float]:
+    """Publish records; the seconds until they were applied, and until they were in counters."""
+    began, applied = time.perf_counter(), 0.0
     await consume.preload(settings, records)
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while left := await _left(settings, dsn):
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"after {PATIENCE_SECONDS:g} s {left} messages or deltas are left")
+    while any(left := await _left(settings, dsn)):
+        seconds = time.perf_counter() - began
+        if not left[0] and not applied:
+            applied = seconds
+        if seconds > PATIENCE_SECONDS:
+            raise RuntimeError(f"after {seconds:.0f} s messages and deltas are left: {left}")
         await asyncio.sleep(LOOK_SECONDS)
+    seconds = time.perf_counter() - began
+    return applied or seconds, seconds
 
 
 def _cpu(processes: Sequence[psutil.Process]) -> list[float]:
@@ -81,8 +87,8 @@ def _cpu(processes: Sequence[psutil.Process]) -> list[float]:
 
 def a_run(
     bench: Bench, replicas: int, events: int, under: Sequence[str]
-) -> tuple[Measurement, list[float]]:
-    """Apply the events with so many replicas; also the CPU seconds of each."""
+) -> tuple[Measurement, Measurement, list[float]]:
+    """Apply and fold the events with so many replicas; also the CPU seconds of each."""
     settings, dsn = bench.settings(), asyncio.run(bench.database())
     with ExitStack() as stack:
         processes = []
@@ -101,11 +107,11 @@ def a_run(
         asyncio.run(consume.preload(settings, workload.directory()))
         for seed in range(2, 2 + WARM_UPS):
             asyncio.run(_apply(settings, dsn, workload.records(WARM_UP, seed=seed)))
-        before, began = _cpu(processes), time.perf_counter()
-        asyncio.run(_apply(settings, dsn, workload.records(events)))
-        seconds = time.perf_counter() - began
+        before = _cpu(processes)
+        applied, folded = asyncio.run(_apply(settings, dsn, workload.records(events)))
         cpu = [now - was for now, was in zip(_cpu(processes), before, strict=True)]
-    return Measurement(events, seconds, sum(cpu)), cpu
+    total = sum(cpu)
+    return Measurement(events, applied, total), Measurement(events, folded, total), cpu
 
 
 def main(
@@ -116,20 +122,22 @@ def main(
     ] = "",
 ) -> None:
     """How much more replicas do together than one does alone."""
-    shown = Table(title=f"{events:,} events applied and folded")
-    for heading in ("replicas", "events/s", "of one", "CPU s/100 k", "of each"):
+    shown = Table(title=f"{events:,} events, events/s and ratios to one replica")
+    for heading in ("replicas", "applied", "", "and folded", "", "CPU s/100 k", "of each"):
         shown.add_column(heading, justify="right")
-    first = 0.0
+    one: tuple[float, float] | None = None
     with a_bench() as bench:
         for count in map(int, counts.split(",")):
             console.print(f"[dim]{count} of {counts}")
-            measured, cpu = a_run(bench, count, events, shlex.split(under))
-            first = first or measured.rate
+            applied, folded, cpu = a_run(bench, count, events, shlex.split(under))
+            one = one or (applied.rate, folded.rate)
             shown.add_row(
                 str(count),
-                f"{measured.rate:,.0f}",
-                f"{measured.rate / first:.2f}",
-                f"{measured.cpu_per_100k:.2f}",
+                f"{applied.rate:,.0f}",
+                f"{applied.rate / one[0]:.2f}",
+                f"{folded.rate:,.0f}",
+                f"{folded.rate / one[1]:.2f}",
+                f"{folded.cpu_per_100k:.2f}",
                 " ".join(f"{each / sum(cpu):.0%}" for each in cpu),
             )
     console.print(shown)

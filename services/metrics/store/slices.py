@@ -34,6 +34,7 @@ WITH state AS MATERIALIZED (
 ), waiting AS MATERIALIZED (
     SELECT metric, unit, person, subjects, day, sum(value) AS value, sum(count) AS count
     FROM pending WHERE tenant = $1 AND metric = ANY ($2::text[])
+        AND day >= (SELECT min(start) FROM wanted) AND day < (SELECT max(until) FROM wanted)
     GROUP BY metric, unit, person, subjects, day
 ), change AS MATERIALIZED (
     -- Filtered before it is joined: the planner takes any unnest for ten rows.
