@@ -122,6 +122,10 @@ def _add_pages(routes: APIRouter, authenticator: Authenticator, site: Site) -> N
     async def desk(request: Request, board: str) -> Response:
         return await shown(request, _address("boards", board), "board.html", place="desk")
 
+    @routes.get("/organisation")
+    async def organisation(request: Request) -> Response:
+        return await shown(request, "/organisation", "subject.html", kind="org")
+
     @routes.get("/people/{person}")
     async def person(request: Request, person: str) -> Response:
         address = _address("people", person)

@@ -12,7 +12,7 @@ from kit.auth import COOKIE, development_token
 from services.metrics.pages import FOLDER
 from tests.support import DEV_SECRET, TENANT
 from tests.support.board import BOARD, Stage, a_row
-from tests.support.browser import complaints, launched
+from tests.support.browser import complaints
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -21,12 +21,6 @@ TV = {"width": 1920, "height": 1080}
 HOSTILE = "<img src=x onerror='window.pwned = true'>"
 MOVING = """name => document.querySelector(`[data-subject="person:${name}"]`).getAnimations()
     .filter(animation => animation.effect.getKeyframes().some(frame => frame.transform)).length"""
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with launched() as browser:
-        yield browser
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -1,60 +1,25 @@
 """A person's page on the real API: what it shows is what the API says, to everyone who may look."""
 
 import re
-from collections.abc import AsyncIterator
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import Decimal
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from playwright.async_api import Browser, Page, Route, expect
 
-from deploy.local import Stack
 from tests.support.accessible import barriers, sideways
-from tests.support.browser import complaints, launched
-from tests.support.company import NOVEMBER, Company, a_company
+from tests.support.browser import DASH, DESK, PHONE, complaints, euros, plain
+from tests.support.company import NOVEMBER, Company
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ADA = "person:ada"
-DASH = "\N{EN DASH}"
-DESK: Any = {"width": 1280, "height": 900}
-PHONE: Any = {"width": 360, "height": 780}
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with launched() as browser:
-        yield browser
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def company(stack: Stack) -> AsyncIterator[Company]:
-    async with a_company(stack) as company:
-        yield company
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def page(browser: Browser) -> AsyncIterator[Page]:
-    context = await browser.new_context(viewport=DESK, locale="en-GB")
-    yield await context.new_page()
-    await context.close()
 
 
 async def enter(page: Page, company: Company, path: str = "/people/me", *, by: str = "ada") -> None:
     await page.goto(company.link(path, "rep", person=by))
     await expect(page.locator("#content")).to_be_visible()
     await expect(page.locator("#pace-said")).not_to_be_empty()
-
-
-def plain(text: str) -> str:
-    """The digits of a number as it is written in English."""
-    return re.sub(r"[^0-9.\-]", "", text)
-
-
-def euros(value: str) -> str:
-    """A larger amount as the page writes it."""
-    return f"€{Decimal(value).quantize(Decimal(1), ROUND_HALF_UP):,}"
 
 
 async def test_every_number_is_the_apis(page: Page, company: Company) -> None:

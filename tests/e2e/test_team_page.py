@@ -1,42 +1,19 @@
 """A team's page on the real API: its numbers, its people, and how their goals add up."""
 
 import re
-from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
-from deploy.local import Stack
-from tests.e2e.test_person_page import DASH, DESK, PHONE, euros, plain
 from tests.support.accessible import barriers, sideways
-from tests.support.browser import launched
-from tests.support.company import MANAGER, NOVEMBER, Company, a_company
+from tests.support.browser import DASH, DESK, PHONE, euros, plain
+from tests.support.company import MANAGER, NOVEMBER, Company
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 NORTH = "team:north"
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with launched() as browser:
-        yield browser
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def company(stack: Stack) -> AsyncIterator[Company]:
-    async with a_company(stack) as company:
-        yield company
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def page(browser: Browser) -> AsyncIterator[Page]:
-    context = await browser.new_context(viewport=DESK, locale="en-GB")
-    yield await context.new_page()
-    await context.close()
 
 
 async def enter(page: Page, link: str) -> None:

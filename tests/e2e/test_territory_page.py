@@ -1,42 +1,19 @@
-"""The pages of territories and roles on the real API, and the ways that lead to them."""
+"""The pages of territories, roles and the organisation on the real API, and the ways to them."""
 
 import re
-from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
-from deploy.local import Stack
-from tests.e2e.test_person_page import DESK, PHONE, euros
 from tests.support.accessible import barriers, sideways
-from tests.support.browser import complaints, launched
-from tests.support.company import NOVEMBER, Company, a_company
+from tests.support.browser import DESK, PHONE, complaints, euros
+from tests.support.company import NOVEMBER, Company
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 DACH = "territory:dach"
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with launched() as browser:
-        yield browser
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def company(stack: Stack) -> AsyncIterator[Company]:
-    async with a_company(stack) as company:
-        yield company
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def page(browser: Browser) -> AsyncIterator[Page]:
-    context = await browser.new_context(viewport=DESK, locale="en-GB")
-    yield await context.new_page()
-    await context.close()
 
 
 async def test_a_territory_has_its_numbers_and_its_parts(page: Page, company: Company) -> None:
@@ -104,13 +81,52 @@ async def test_a_role_has_its_numbers(page: Page, company: Company) -> None:
     await expect(page.locator("#people")).to_be_hidden()
 
 
+async def test_the_organisation_has_its_numbers_and_what_it_is_made_of(
+    page: Page, company: Company
+) -> None:
+    found = complaints(page)
+    asked = {"metric": "revenue_won", "period": NOVEMBER}
+    await page.goto(company.link("/", "ops"))
+    await page.get_by_role("link", name="The whole organisation").click()
+
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Acme")
+    whole = await company.get("/v1/values", person="", role="ops", subject="org:all", **asked)
+    tile = page.locator('[data-metric="revenue_won"]')
+    await expect(tile.locator(".number")).to_have_text(euros(whole["value"]))
+    rows = page.get_by_role("table", name="Parts").locator("tbody tr")
+    await expect(rows.locator("th")).to_have_text([re.compile("Sales"), re.compile("DACH")])
+    await expect(rows.first.locator("td").first).to_have_text(euros(whole["value"]))
+
+    await page.get_by_role("link", name="Sales").click()
+    await page.get_by_role("link", name="North").click()
+    await page.get_by_role("link", name="Ada Lovelace").click()
+    way = page.locator("#way li")
+    await expect(way).to_have_text(["Boards", "Acme", "Sales", "North"])
+    await way.get_by_text("Acme").click()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Acme")
+    assert found == []
+
+
+async def test_everybody_sees_what_all_have_reached(page: Page, company: Company) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    await page.goto(company.link("/organisation", "rep", person="di"))
+
+    await expect(page.locator('[data-metric="revenue_won"] .number')).to_contain_text("€")
+    await expect(page.locator("#people-body tbody tr")).to_have_count(2)
+    await expect(page.locator("#people-body tbody a")).to_have_count(0)
+    assert not [url for url in asked if "/v1/values/each" in url]
+    await expect(page.locator(".tile button")).to_have_count(0)
+
+
 @pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+@pytest.mark.parametrize("path", ["/territories/dach", "/organisation"])
 async def test_everyone_can_use_it_everywhere(
-    browser: Browser, company: Company, size: Any
+    browser: Browser, company: Company, path: str, size: Any
 ) -> None:
     context = await browser.new_context(viewport=size, locale="de-DE")
     page = await context.new_page()
-    await page.goto(company.link("/territories/dach", "ops"))
+    await page.goto(company.link(path, "ops"))
     await expect(page.locator("#people-body tbody tr")).to_have_count(2)
 
     assert await barriers(page) == []

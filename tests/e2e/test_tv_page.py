@@ -12,19 +12,13 @@ from kit.auth import COOKIE
 from tests.e2e.test_board_page import MOVING, TV, order, way_in
 from tests.support.accessible import barriers
 from tests.support.board import BOARD, Stage, a_row
-from tests.support.browser import complaints, launched
+from tests.support.browser import complaints
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 OTHER = "calls-day"
 IDLE_MS = 7_000
 ROTATION = f"/tv/{BOARD}?boards={BOARD},gone,{OTHER}&every=5"
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with launched() as browser:
-        yield browser
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -1,13 +1,19 @@
 """A real browser for tests: the Chromium of the system, driven by Playwright."""
 
 import os
+import re
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
 
 import pytest
 from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
 
+DESK: Any = {"width": 1280, "height": 900}
+PHONE: Any = {"width": 360, "height": 780}
+DASH = "\N{EN DASH}"
 FLAGS = [
     "--no-sandbox",  # tests run as root in CI's containers
     "--disable-gpu",
@@ -53,3 +59,13 @@ def complaints(page: Page) -> list[str]:
     page.on("console", note)
     page.on("pageerror", lambda error: found.append(str(error)))
     return found
+
+
+def plain(text: str) -> str:
+    """The digits of a number as a page writes it in English."""
+    return re.sub(r"[^0-9.\-]", "", text)
+
+
+def euros(value: str) -> str:
+    """A larger amount as a page writes it."""
+    return f"€{Decimal(value).quantize(Decimal(1), ROUND_HALF_UP):,}"

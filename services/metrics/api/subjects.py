@@ -57,6 +57,9 @@ class NameOut(BaseModel):
 class SubjectOut(BaseModel):
     """A subject on a day: `above` nearest first, `teams`, `territories` and `people` right below.
 
+    Above everybody is the organisation; right below it are the teams and territories that are part
+    of no other, and the people without a team.
+
     `also` has what else a person's work counts for: their territories and their role. `may_open`
     says whether the records behind its numbers are the reader's to see.
     """
@@ -207,18 +210,22 @@ class _Around:
         return found.name or self._id
 
     def above(self) -> list[dict[str, object]]:
-        """The teams or territories around it, nearest first."""
+        """The teams or territories around it, nearest first, and the organisation."""
+        if self._who == ORGANISATION:
+            return []
         directory = self._directory
+        whole = {"subject": ORGANISATION, "name": directory.organisation.name, "may_see": True}
         if self._kind == "territory":
             around = directory.territories_above(self._id)[1:]
-            return [self._territory(each) for each in around if each in directory.territories]
+            found = [self._territory(each) for each in around if each in directory.territories]
+            return [*found, whole]
         if self._kind == "person":
             teams = directory.teams_above(directory.team_of(self._id, self._day))
         elif self._kind == "team":
             teams = directory.teams_above(self._id)[1:]
         else:
             teams = []
-        return [self._team(team) for team in teams if team in directory.teams]
+        return [*(self._team(team) for team in teams if team in directory.teams), whole]
 
     def also(self) -> list[dict[str, object]]:
         """A person's territories, by name, and the role."""
@@ -242,17 +249,24 @@ class _Around:
 
     def territories(self) -> list[dict[str, object]]:
         """The territories that are a part of it, by name."""
-        if self._kind != "territory":
-            return []
-        every = self._directory.territories.values()
-        parts = (self._territory(each.id) for each in every if each.parent == self._id)
-        return sorted(parts, key=_by_name)
+        every = self._directory.territories
+        if self._kind == "territory":
+            parts = [each for each in every.values() if each.parent == self._id]
+        elif self._who == ORGANISATION:
+            parts = [each for each in every.values() if each.parent not in every]
+        else:
+            parts = []
+        return sorted((self._territory(each.id) for each in parts), key=_by_name)
 
     def people(self) -> list[dict[str, object]]:
-        """Who is in the team itself, by name."""
-        if self._kind != "team":
-            return []
+        """Who is in the team itself, or in none, by name."""
         directory, day = self._directory, self._day
+        if self._kind == "team":
+            members = directory.members(self._id, day)
+        elif self._who == ORGANISATION:
+            members = [each for each in directory.people if not directory.team_of(each, day)]
+        else:
+            members = []
         return sorted(
             (
                 {
@@ -260,7 +274,7 @@ class _Around:
                     "name": directory.people[each].name or each,
                     "may_see": access.may_see_person(self._principal, directory, each, day),
                 }
-                for each in directory.members(self._id, day)
+                for each in members
                 if directory.active(each, day)
             ),
             key=_by_name,

@@ -1,4 +1,4 @@
-"""Numbers: one, a subject's, and all of them."""
+"""Numbers: one, a subject's, those of several subjects, and all of them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,7 +34,6 @@ from services.metrics.api.parts import (
     metric_of,
     period_of,
     require_number,
-    require_visible,
     subject_of,
     targets_of,
     unit_of,
@@ -45,14 +44,17 @@ from services.metrics.domain.catalogue import MONEY, Base, Catalogue, Derived, M
 from services.metrics.domain.goals import Standing
 from services.metrics.domain.numbers import Part
 from services.metrics.store import counters, facts
-from services.metrics.store.counters import Sum
+from services.metrics.store.counters import SubjectSum
 
 MAX_METRICS = 100  # in one question; a whole catalogue is asked for without naming any
+MAX_SUBJECTS = 100
 MetricsQuery = Query(
     max_length=MAX_METRICS,
     description="Repeated for each; left out for all that are a number by themselves.",
 )
+SubjectsQuery = Query(min_length=1, max_length=MAX_SUBJECTS, description="Repeated for each.")
 
+Asked = tuple[str, Metric, str]  # subject, metric, unit
 Position = tuple[str, Grain, date, str, str]  # metric, grain, start, unit, subject
 
 
@@ -98,6 +100,22 @@ class ValuesOut(BaseModel):
     withheld: list[WithheldOut]
 
 
+class HiddenOut(BaseModel):
+    """A subject whose number isn't the reader's to see, and why."""
+
+    subject: str
+    reason: str
+
+
+class EachOut(BaseModel):
+    """A metric of several subjects, in the order of the question."""
+
+    metric: str
+    period: str
+    values: list[ValueOut]
+    withheld: list[HiddenOut]
+
+
 class Number(BaseModel):
     """A folded number."""
 
@@ -118,7 +136,7 @@ class Numbers(BaseModel):
 
 
 def add(routes: APIRouter, parts: Parts) -> None:
-    """GET /values, /values/of and /values/all."""
+    """GET /values, /values/of, /values/each and /values/all."""
 
     @routes.get("/values", response_model=ValueOut, responses=PROBLEMS)
     async def value(
@@ -132,11 +150,13 @@ def add(routes: APIRouter, parts: Parts) -> None:
         """One number, exact at this instant, with its goal."""
         who = subject_of(subject)
         async with parts.database.transaction() as transaction:
-            reading = await _reading(parts, transaction, principal, who, period)
+            reading = await _reading(parts, transaction, principal, period)
             found = metric_of(reading.catalogue, metric)
             require_number(principal, reading.directory, found, who, reading.when.asked_on)
             chosen = unit_of(reading.directory, found, unit)
-            (body,) = await reading.values(transaction, parts.context.directory, [(found, chosen)])
+            (body,) = await reading.values(
+                transaction, parts.context.directory, [(who, found, chosen)]
+            )
         return pages.tagged(request, body)
 
     @routes.get("/values/of", response_model=ValuesOut, responses=PROBLEMS)
@@ -154,28 +174,59 @@ def add(routes: APIRouter, parts: Parts) -> None:
         """
         who = subject_of(subject)
         async with parts.database.transaction(snapshot=True) as transaction:
-            reading = await _reading(parts, transaction, principal, who, period)
+            reading = await _reading(parts, transaction, principal, period)
             access.require_subject(principal, reading.directory, who, reading.when.asked_on)
             currency = currency_of(reading.directory, unit)
-            visible: list[tuple[Metric, str]] = []
-            withheld: list[dict[str, str]] = []
-            for found in _asked(reading.catalogue, metric):
-                try:
-                    require_visible(principal, found, who)
-                except Problem as problem:
-                    withheld.append({"metric": found.id, "reason": problem.detail})
-                    continue
-                chosen = unit_of(reading.directory, found, currency if found.unit == MONEY else "")
-                visible.append((found, chosen))
+            asked = [
+                (
+                    who,
+                    each,
+                    unit_of(reading.directory, each, currency if each.unit == MONEY else ""),
+                )
+                for each in _asked(reading.catalogue, metric)
+            ]
+            visible, withheld = _parted(principal, reading, asked)
             shown = await reading.values(transaction, parts.context.directory, visible)
         body = {
             "subject": who,
             "period": reading.when.text,
             "values": shown,
-            "withheld": withheld,
+            "withheld": [{"metric": each.id, "reason": why} for _, each, why in withheld],
         }
         return pages.tagged(request, body)
 
+    @routes.get("/values/each", response_model=EachOut, responses=PROBLEMS)
+    async def values_of_each(
+        request: Request,
+        principal: Annotated[Principal, Depends(parts.principal)],
+        subject: Annotated[list[str], SubjectsQuery],
+        metric: str,
+        period: PeriodText,
+        unit: UnitText = "",
+    ) -> Response:
+        """A metric of several subjects, all of the same instant, each as `GET /values` has it.
+
+        Those whose numbers aren't the reader's to see are `withheld`.
+        """
+        asked = [subject_of(each) for each in dict.fromkeys(subject)]
+        async with parts.database.transaction(snapshot=True) as transaction:
+            reading = await _reading(parts, transaction, principal, period)
+            found = metric_of(reading.catalogue, metric)
+            chosen = unit_of(reading.directory, found, unit)
+            visible, withheld = _parted(principal, reading, [(w, found, chosen) for w in asked])
+            shown = await reading.values(transaction, parts.context.directory, visible)
+        body = {
+            "metric": metric,
+            "period": reading.when.text,
+            "values": shown,
+            "withheld": [{"subject": who, "reason": why} for who, _, why in withheld],
+        }
+        return pages.tagged(request, body)
+
+    _add_all(routes, parts)
+
+
+def _add_all(routes: APIRouter, parts: Parts) -> None:
     @routes.get("/values/all", response_model=Numbers, responses=PROBLEMS)
     async def values(
         principal: Annotated[Principal, Depends(parts.principal)],
@@ -223,10 +274,9 @@ def add(routes: APIRouter, parts: Parts) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Reading:
-    """What a subject's numbers of a period are read by."""
+    """What the numbers of a period are read by."""
 
     tenant: str
-    who: str
     when: Period
     today: date
     catalogue: Catalogue
@@ -237,34 +287,36 @@ class _Reading:
         self,
         transaction: Transaction,
         replica: Replica[Entry],
-        asked: Sequence[tuple[Metric, str]],
+        asked: Sequence[Asked],
     ) -> list[dict[str, object]]:
-        """The numbers of metrics, each in its unit: one query for all sums, one for each median."""
-        names = {name for metric, _ in asked for name in self.catalogue.parts(metric.id)}
-        sums: dict[str, list[Sum]] = {}
+        """Numbers by subject, metric and unit: one query for all sums, one for each median."""
+        names = {name for _, metric, _ in asked for name in self.catalogue.parts(metric.id)}
+        sums: dict[tuple[str, str], list[SubjectSum]] = {}
         for each in await counters.exact(
             transaction,
             self.tenant,
             metrics=sorted(names),
             window=self.when.window,
-            subject=self.who,
+            subjects=sorted({who for who, _, _ in asked}),
         ):
-            sums.setdefault(each.metric, []).append(each)
-        medians = any(isinstance(m, Derived) and m.statistic is not None for m, _ in asked)
+            sums.setdefault((each.subject, each.metric), []).append(each)
+        medians = any(isinstance(m, Derived) and m.statistic is not None for _, m, _ in asked)
         entries = await replica.load(transaction, self.tenant) if medians else []
-        return [
-            await self._value(transaction, entries, metric, unit, sums) for metric, unit in asked
-        ]
+        found = []
+        for who, metric, unit in asked:
+            behind = [s for n in self.catalogue.parts(metric.id) for s in sums.get((who, n), ())]
+            found.append(await self._value(transaction, entries, who, metric, unit, behind))
+        return found
 
     async def _value(
         self,
         transaction: Transaction,
         entries: Sequence[Entry],
+        who: str,
         metric: Metric,
         unit: str,
-        sums: Mapping[str, Sequence[Sum]],
+        found: Sequence[SubjectSum],
     ) -> dict[str, object]:
-        found = [s for name in self.catalogue.parts(metric.id) for s in sums.get(name, ())]
         currency = unit if metric.unit == MONEY else self.directory.organisation.currency
         units = numbers.units(currency)
         of_unit = {s.metric: Part(s.value, s.count, s.unit) for s in found if s.unit in units}
@@ -272,7 +324,7 @@ class _Reading:
             base = metric_of(self.catalogue, metric.statistic.median)
             if (whole := of_unit.get(base.id)) is not None:
                 assert isinstance(base, Base)
-                behind = wanted(self.tenant, entries, base, self.when, self.who, unit=unit)
+                behind = wanted(self.tenant, entries, base, self.when, who, unit=unit)
                 middle = await facts.median(transaction, behind)
                 of_unit[base.id] = msgspec.structs.replace(whole, median=middle)
         targets = targets_of(
@@ -280,13 +332,13 @@ class _Reading:
             self.directory,
             self.goals,
             metric=metric.id,
-            subject=self.who,
+            subject=who,
             period=self.when.text,
             currency=currency,
         )
         number = numbers.number(metric, of_unit, targets)
         body: dict[str, object] = {
-            "subject": self.who,
+            "subject": who,
             "metric": metric.id,
             "period": self.when.text,
             "unit": unit,
@@ -294,11 +346,13 @@ class _Reading:
             "count": numbers.count(metric, of_unit),
             "other_units": sorted({s.unit for s in found} - set(units)),
         }
-        return body | self._goal(metric, unit, number)
+        return body | self._goal(who, metric, unit, number)
 
-    def _goal(self, metric: Metric, unit: str, number: ranking.Number | None) -> dict[str, object]:
+    def _goal(
+        self, who: str, metric: Metric, unit: str, number: ranking.Number | None
+    ) -> dict[str, object]:
         """What is said of the goal that the number stands to, if there is one."""
-        goal = self.goals.get((self.who, metric.id, self.when.text))
+        goal = self.goals.get((who, metric.id, self.when.text))
         if goal is None or goal.unit != unit:
             return dict.fromkeys(_GOAL_FIELDS)
         held = goals.standing(
@@ -312,20 +366,34 @@ class _Reading:
 
 
 async def _reading(
-    parts: Parts, transaction: Transaction, principal: Principal, who: str, period: str
+    parts: Parts, transaction: Transaction, principal: Principal, period: str
 ) -> _Reading:
     """What the principal's organisation reads numbers by; 422 when it has no such period."""
     context, tenant = parts.context, principal.tenant
     directory = await context.directory_of(transaction, tenant)
     return _Reading(
         tenant=tenant,
-        who=who,
         when=period_of(parts, directory, period),
         today=directory.calendar.local_day(parts.clock()),
         catalogue=await context.catalogue_of(transaction, tenant),
         directory=directory,
         goals=await context.goals_of(transaction, tenant),
     )
+
+
+def _parted(
+    principal: Principal, reading: _Reading, asked: Sequence[Asked]
+) -> tuple[list[Asked], list[tuple[str, Metric, str]]]:
+    """Which numbers are the principal's to see; and which aren't, with the reasons."""
+    visible, withheld = [], []
+    for who, metric, unit in asked:
+        try:
+            require_number(principal, reading.directory, metric, who, reading.when.asked_on)
+        except Problem as problem:
+            withheld.append((who, metric, problem.detail))
+        else:
+            visible.append((who, metric, unit))
+    return visible, withheld
 
 
 def _asked(catalogue: Catalogue, names: Sequence[str] | None) -> list[Metric]:

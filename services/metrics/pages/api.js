@@ -32,22 +32,9 @@ export async function ask(path, params) {
   }
 }
 
-/** A path with its parameters. */
+/** A path with its parameters; one that has several values is repeated. */
 export function address(path, params = {}) {
-  const given = Object.entries(params).filter(([, value]) => value !== null && value !== undefined && value !== "");
+  const each = Object.entries(params).flatMap(([name, value]) => [value].flat().map((one) => [name, one]));
+  const given = each.filter(([, value]) => value !== null && value !== undefined && value !== "");
   return given.length ? `${path}?${new URLSearchParams(given)}` : path;
-}
-
-/** Does something for each item, a few at a time; the results in the items' order. */
-export async function eachOf(items, job, width = 6) {
-  const results = new Array(items.length);
-  let next = 0;
-  const worker = async () => {
-    while (next < items.length) {
-      const place = next++;
-      results[place] = await job(items[place]);
-    }
-  };
-  await Promise.all(Array.from({ length: Math.min(width, items.length) }, worker));
-  return results;
 }

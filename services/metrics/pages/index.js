@@ -3,10 +3,11 @@
 import { boards, link } from "./boards.js";
 import { at, element } from "./dom.js";
 import * as format from "./format.js";
-import { boardPage, subjectPage } from "./links.js";
+import { boardPage, subjectPage, WHOLE } from "./links.js";
 
 const note = at("note");
 at("own").href = subjectPage("person:me");
+at("whole").href = subjectPage(WHOLE);
 
 try {
   const items = (await boards()).map((board) => {

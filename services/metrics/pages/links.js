@@ -12,8 +12,12 @@ export function boardPage(id, { wall = false } = {}) {
   return address(`/${wall ? "tv" : "boards"}/${encodeURIComponent(id)}`, { lang });
 }
 
-/** The page of `person:ada`, `team:north`, `territory:dach` or `role:closer`; null for all else. */
+/** The organisation as a subject. */
+export const WHOLE = "org:all";
+
+/** The page of `person:ada`, `team:north`, `territory:dach`, `role:closer` or `org:all`; null for all else. */
 export function subjectPage(subject, params = {}) {
+  if (subject === WHOLE) return address("/organisation", { ...params, lang });
   const [kind] = subject.split(":", 1);
   const id = subject.slice(kind.length + 1);
   return kind in PAGES ? address(`${PAGES[kind]}/${encodeURIComponent(id)}`, { ...params, lang }) : null;

@@ -1,4 +1,5 @@
-// The page of a person, team, territory or role: their numbers of a period, and what is behind them.
+// The page of a person, team, territory, role or the organisation: their numbers of a period, and
+// what is behind them.
 //
 // Every part asks for its own data and stands for itself: what the API doesn't know, or doesn't tell
 // this reader, is a dash or isn't there, and the rest is shown.
@@ -8,7 +9,7 @@ import { at, element, put } from "./dom.js";
 import * as format from "./format.js";
 import { Funnel } from "./funnel.js";
 import { Heat } from "./heat.js";
-import { named, startPage, subjectPage } from "./links.js";
+import { named, startPage, subjectPage, WHOLE } from "./links.js";
 import { Members } from "./members.js";
 import { Pace } from "./pace.js";
 import { Records } from "./records.js";
@@ -19,7 +20,8 @@ const USUAL = "month";
 const AGAIN_MS = 60_000;
 
 const { kind } = document.body.dataset;
-const subject = `${kind}:${decodeURIComponent(location.pathname.split("/").slice(2).join("/"))}`;
+const name = decodeURIComponent(location.pathname.split("/").slice(2).join("/"));
+const subject = name ? `${kind}:${name}` : WHOLE;
 const query = new URLSearchParams(location.search);
 const grain = query.get("grain") in GRAINS ? query.get("grain") : USUAL;
 const asked = /^\d{4}-\d\d-\d\d$/.test(query.get("day") ?? "") ? query.get("day") : null;

@@ -143,20 +143,24 @@ SELECT tenant, $2, 0 FROM unnest($1::text[]) AS t (tenant) ORDER BY tenant
 ON CONFLICT (tenant) DO UPDATE SET sequence = greatest(s.sequence + 1, excluded.sequence)
 """
 
-# A window's sums: one counter of a calendar period, or the days of any other window. They are no
+# Sums of a window: one counter of a calendar period, or the days of any other window. They are no
 # bigints: what is pending may not fit into a counter.
 _EXACT = """
-SELECT metric, unit, sum(value) AS value, sum(count) AS count FROM (
-    SELECT metric, unit, value, count FROM counter
+SELECT metric, subject, unit, sum(value) AS value, sum(count) AS count FROM (
+    SELECT metric, subject, unit, value, count FROM counter
     WHERE tenant = $1 AND metric = ANY ($2::text[]) AND grain = $3 AND start >= $4 AND start < $5
-        AND subject = $6
+        AND subject = ANY ($6::text[])
     UNION ALL
-    SELECT metric, unit, value, count FROM pending
+    SELECT p.metric, s.subject, p.unit, p.value, p.count
+    FROM pending p CROSS JOIN LATERAL (
+        SELECT 'org:all'
+        UNION ALL SELECT 'person:' || p.person
+        UNION ALL SELECT unnest(string_to_array(p.subjects, chr(31)))
+    ) AS s (subject)
     WHERE tenant = $1 AND metric = ANY ($2::text[]) AND day >= $4 AND day < $5
-        AND ($6 = 'org:all' OR $6 = 'person:' || person
-            OR $6 = ANY (string_to_array(subjects, chr(31))))
+        AND s.subject = ANY ($6::text[])
 ) AS parts
-GROUP BY metric, unit HAVING sum(count) <> 0 ORDER BY metric, unit
+GROUP BY metric, subject, unit HAVING sum(count) <> 0 ORDER BY metric, subject, unit
 """
 
 _OF_KIND_IN_PERIOD = """
@@ -266,7 +270,7 @@ class Sum:
 
 @dataclass(frozen=True, slots=True)
 class SubjectSum:
-    """A subject's number, for boards."""
+    """A subject's number."""
 
     metric: str
     subject: str
@@ -379,11 +383,19 @@ async def forget_counters(
 
 
 async def exact(
-    transaction: Transaction, tenant: str, *, metrics: Sequence[str], window: Window, subject: str
-) -> list[Sum]:
-    """A subject's numbers, including deltas that aren't folded yet."""
-    rows = await transaction.driver.fetch(_EXACT, tenant, metrics, *window.counters(), subject)
-    return [Sum(metric, unit, int(value), int(count)) for metric, unit, value, count in rows]
+    transaction: Transaction,
+    tenant: str,
+    *,
+    metrics: Sequence[str],
+    window: Window,
+    subjects: Sequence[str],
+) -> list[SubjectSum]:
+    """Numbers of subjects, including deltas that aren't folded yet."""
+    rows = await transaction.driver.fetch(_EXACT, tenant, metrics, *window.counters(), subjects)
+    return [
+        SubjectSum(metric, subject, unit, int(value), int(count))
+        for metric, subject, unit, value, count in rows
+    ]
 
 
 async def of_kind(

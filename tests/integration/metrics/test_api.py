@@ -101,6 +101,30 @@ async def test_numbers_asked_for_together_are_those_asked_for_one_by_one(
     assert together["withheld"] == []
 
 
+async def test_subjects_asked_for_together_are_those_asked_for_one_by_one(
+    company: World, ops: httpx.AsyncClient
+) -> None:
+    await ops.put("/v1/goals", json=[asking("deals_won") | {"target": 5}])
+    subjects = ["team:north", "person:p4", "person:p1", "org:all", "team:north", "person:p2"]
+    asked = {"metric": "deals_won", "period": NOVEMBER, "subject": subjects}
+    for metric in ("deals_won", "revenue_won", "win_rate", "sales_cycle_median"):
+        for _ in range(2):  # before and after folding
+            found = await get(ops, "/v1/values/each", **asked | {"metric": metric})
+            assert [each["subject"] for each in found["values"]] == list(dict.fromkeys(subjects))
+            for each in found["values"]:
+                assert each == await get(ops, "/v1/values", **asking(metric, each["subject"]))
+            await company.settle()
+    for wrong in ([], ["nonsense"], ["team:north"] * 101):
+        answer = await ops.get("/v1/values/each", params=asked | {"subject": wrong})
+        assert answer.status_code == 422
+    async with company.client(bearer("rep", person="p1")) as client:
+        found = await get(client, "/v1/values/each", **asked)
+    assert [each["subject"] for each in found["values"]] == ["team:north", "person:p1", "org:all"]
+    withheld = {each["subject"]: each["reason"] for each in found["withheld"]}
+    assert set(withheld) == {"person:p2", "person:p4"}
+    assert set(withheld.values()) == {"You may see yourself and the people you manage."}
+
+
 async def test_some_numbers_are_asked_for_by_name(ops: httpx.AsyncClient) -> None:
     asked = {"subject": "person:p1", "period": NOVEMBER, "unit": "USD"}
     names = ["revenue_won", "calls_made", "stages_entered@demo, 2nd", "revenue_won"]
@@ -364,6 +388,7 @@ ROUTES = [
     ("GET", "/v1/metrics"),
     ("GET", "/v1/values?subject=org:all&metric=calls_made&period=month:2026-11-01"),
     ("GET", "/v1/values/of?subject=org:all&period=month:2026-11-01"),
+    ("GET", "/v1/values/each?subject=org:all&metric=calls_made&period=month:2026-11-01"),
     ("GET", "/v1/values/all"),
     ("GET", "/v1/records?subject=org:all&metric=calls_made&period=month:2026-11-01"),
     ("GET", "/v1/records/export?subject=org:all&metric=calls_made&period=month:2026-11-01"),

@@ -94,7 +94,7 @@ async def test_sums_that_overflow_stop_nobody_elses_numbers(world: World) -> Non
     nobody = Directory("other", [organisation()])
     async with world.service.database.transaction() as transaction:
         alone = await counters.exact(
-            transaction, "other", metrics=["revenue_won"], window=month, subject="person:p1"
+            transaction, "other", metrics=["revenue_won"], window=month, subjects=["person:p1"]
         )
         _, slices = await Slices().read(transaction, "other", nobody, [key])
     assert [each.value for each in alone] == [2**64]

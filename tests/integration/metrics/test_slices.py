@@ -95,14 +95,11 @@ async def test_slices_brought_up_to_date_are_what_a_fresh_reading_gives(
 async def _exactly(transaction: Transaction, key: Key) -> dict[str, Part]:
     """What single numbers are read as."""
     window = counters.Window(key.start, key.end, key.grain)
-    found = {}
-    for subject in SUBJECTS:
-        if subject.startswith(key.kind):
-            for each in await counters.exact(
-                transaction, TENANT, metrics=[key.metric], window=window, subject=subject
-            ):
-                found[subject] = Part(each.value, each.count, each.unit)
-    return found
+    subjects = [subject for subject in SUBJECTS if subject.startswith(key.kind)]
+    found = await counters.exact(
+        transaction, TENANT, metrics=[key.metric], window=window, subjects=subjects
+    )
+    return {each.subject: Part(each.value, each.count, each.unit) for each in found}
 
 
 async def test_a_value_without_its_record_is_kept_until_that_comes(world: World) -> None:

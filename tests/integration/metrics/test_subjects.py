@@ -53,6 +53,7 @@ async def test_a_person_is_below_teams(company: World) -> None:
     assert [(team["name"], team["may_see"]) for team in found["above"]] == [
         ("North", True),
         ("All-Sales", False),
+        ("Acme", True),
     ]
     assert found["people"] == found["teams"] == []
     assert found["may_open"]
@@ -70,7 +71,25 @@ async def test_a_team_has_people_and_teams(company: World) -> None:
     assert names(found["teams"]) == ["North", "South"]
     assert all(team["may_see"] for team in found["teams"])
     assert found["may_open"]
-    assert names((await subject(company, "org:all"))["teams"]) == ["All-Sales"]
+
+
+async def test_an_organisation_has_what_is_part_of_nothing_else(company: World) -> None:
+    known: dict[str, Any] = {"tenant": TENANT, "version": 1}
+    await company.apply(
+        Territory(**known, id="world", name="World"),
+        Territory(**known, id="lost", name="Lost", parent="nowhere"),
+        Territory(**known, id="south", name="South", parent="world"),
+        person(8),
+        person(9, left=date(2026, 11, 1)),
+    )
+    found = await subject(company, "org:all", "rep", "p1")
+
+    assert (found["name"], found["above"]) == ("Acme", [])
+    assert names(found["teams"]) == ["All-Sales"]
+    assert names(found["territories"]) == ["Lost", "World"]
+    assert [(p["name"], p["may_see"]) for p in found["people"]] == [("Person 8", False)]
+    assert not found["may_open"]
+    assert (await subject(company, "org:all"))["may_open"]
 
 
 async def test_territories_have_parts_and_people_look_after_them(company: World) -> None:
@@ -84,7 +103,10 @@ async def test_territories_have_parts_and_people_look_after_them(company: World)
         person(1, version=2, role="closer"),
     )
     found = await subject(company, "territory:south", "rep", "p1")
-    assert [(t["name"], t["may_see"]) for t in found["above"]] == [("World", False)]
+    assert [(t["name"], t["may_see"]) for t in found["above"]] == [
+        ("World", False),
+        ("Acme", True),
+    ]
     assert [(t["name"], t["may_see"]) for t in found["territories"]] == [("Alps", False)]
     assert not found["may_open"]
     assert names((await subject(company, "territory:world"))["territories"]) == ["North", "South"]
