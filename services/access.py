@@ -51,6 +51,11 @@ def may_see_territory(
     return territory in own
 
 
+def may_see_organisation(principal: Principal) -> bool:
+    """Whether the principal may see what all have done together."""
+    return principal.has("rep", "manager", "finance", "ops")
+
+
 def require_person(principal: Principal, directory: Directory, person: str, day: date) -> None:
     """Raise 403 unless the principal may see this person."""
     if not may_see_person(principal, directory, person, day):
@@ -73,5 +78,5 @@ def require_subject(principal: Principal, directory: Directory, subject: str, da
             raise Problem(403, "forbidden", "You may see the territories that are assigned to you.")
     elif kind == "role":
         principal.require("finance", "ops")
-    elif not principal.has("rep", "manager", "finance", "ops"):
+    elif not may_see_organisation(principal):
         raise Problem(403, "forbidden", "This needs a role in the organisation.")

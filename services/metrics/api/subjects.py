@@ -214,7 +214,11 @@ class _Around:
         if self._who == ORGANISATION:
             return []
         directory = self._directory
-        whole = {"subject": ORGANISATION, "name": directory.organisation.name, "may_see": True}
+        whole = {
+            "subject": ORGANISATION,
+            "name": directory.organisation.name,
+            "may_see": access.may_see_organisation(self._principal),
+        }
         if self._kind == "territory":
             around = directory.territories_above(self._id)[1:]
             found = [self._territory(each) for each in around if each in directory.territories]

@@ -73,6 +73,14 @@ async def test_a_team_has_people_and_teams(company: World) -> None:
     assert found["may_open"]
 
 
+async def test_the_organisation_is_for_who_has_a_role_in_it(company: World) -> None:
+    async with company.client(bearer(person="p1")) as client:
+        own = (await client.get("/v1/subjects", params={"subject": "person:p1"})).json()
+        answer = await client.get("/v1/subjects", params={"subject": "org:all"})
+    assert [above["may_see"] for above in own["above"]] == [True, False, False]
+    assert answer.status_code == 403
+
+
 async def test_an_organisation_has_what_is_part_of_nothing_else(company: World) -> None:
     known: dict[str, Any] = {"tenant": TENANT, "version": 1}
     await company.apply(
