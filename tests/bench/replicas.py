@@ -3,8 +3,8 @@
 Real processes of the service, on a Kafka and a PostgreSQL of their own, apply and fold the same
 records, which are published at once. The clock runs from then. Once all are applied and their
 offsets are committed, single numbers and boards count them; once no delta waits any more, counters
-do. One replica folds at a time, and what it takes is PostgreSQL's time, so that only applying grows
-with replicas. That every replica has a share of the partitions is seen by its CPU.
+do. One replica folds at a time, and what it takes is PostgreSQL's time: applying grows more with
+replicas than folding. That every replica has a share of the partitions is seen by its CPU.
 
 Where one replica, Kafka and PostgreSQL fill the cores, a second has nothing to run on. `--under`
 is put before each replica's command, to give it less than there is: a quota of CPU, say. What is

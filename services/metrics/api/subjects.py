@@ -268,7 +268,8 @@ class _Around:
         if self._kind == "team":
             members = directory.members(self._id, day)
         elif self._who == ORGANISATION:
-            members = [each for each in directory.people if not directory.team_of(each, day)]
+            teams = directory.teams
+            members = [p for p in directory.people if directory.team_of(p, day) not in teams]
         else:
             members = []
         return sorted(

@@ -20,7 +20,7 @@ export class Members {
     this.#view = view;
     this.#everyone = [...teams, ...territories, ...people];
     at("people").hidden = this.#everyone.length === 0;
-    put(at("people-title"), people.length ? "People" : territories.length ? "Parts" : "Teams");
+    put(at("people-title"), territories.length ? "Parts" : people.length ? "People" : "Teams");
   }
 
   /** Show what everyone brings to a metric. */
@@ -62,7 +62,7 @@ function row(one, value, grain, mixed) {
   );
 }
 
-/** How the goals of those below stand to the team's. */
+/** How the goals of those below stand to the whole's. */
 function covered(rolled) {
   if (rolled === null || rolled.target === null || !rolled.parts.length) return null;
   const goal = `The goals below add up to ${brief(rolled.assigned, rolled.unit)}, ${share(rolled.covered)} of the whole ${brief(rolled.target, rolled.unit)}`;

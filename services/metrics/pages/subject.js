@@ -21,7 +21,7 @@ const AGAIN_MS = 60_000;
 
 const { kind } = document.body.dataset;
 const name = decodeURIComponent(location.pathname.split("/").slice(2).join("/"));
-const subject = name ? `${kind}:${name}` : WHOLE;
+const subject = kind === "org" ? WHOLE : `${kind}:${name}`;
 const query = new URLSearchParams(location.search);
 const grain = query.get("grain") in GRAINS ? query.get("grain") : USUAL;
 const asked = /^\d{4}-\d\d-\d\d$/.test(query.get("day") ?? "") ? query.get("day") : null;

@@ -84,7 +84,7 @@ WITH delta AS (
         AND c.unit = s.unit AND c.subject = s.subject
     RETURNING c.tenant, c.metric, c.grain, c.start, c.unit, c.subject, c.version, c.value, c.count
 ), inserted AS (
-    -- Not by ON CONFLICT, which takes half as long again: nobody else writes counters meanwhile.
+    -- Not by ON CONFLICT, which takes a third longer: nobody else writes counters meanwhile.
     INSERT INTO counter AS c (tenant, metric, grain, start, unit, subject, value, count, version)
     SELECT tenant, metric, grain, start, unit, subject, s.value, s.count, m.sequence
     FROM summed s JOIN moved m USING (tenant)
@@ -98,6 +98,7 @@ WITH delta AS (
     INSERT INTO unpublished AS u
     SELECT f.tenant, f.metric, f.grain, f.start, f.unit, f.subject, f.version FROM folded f
     JOIN unnest({published}) AS p (tenant, metric, grain) USING (tenant, metric, grain)
+    ORDER BY 1, 2, 3, 4, 5, 6  -- as whoever publishes locks them
     ON CONFLICT (tenant, metric, grain, start, unit, subject) DO UPDATE
     SET version = excluded.version
 )

@@ -101,6 +101,23 @@ async def test_sums_that_overflow_stop_nobody_elses_numbers(world: World) -> Non
     assert slices[key] == {"person:p1": Part(2**64, 4, "EUR")}
 
 
+async def test_sums_overflow_wherever_they_meet(world: World) -> None:
+    def delta(tenant: str, who: str) -> facts.DeltaRow:
+        return (tenant, "revenue_won", "EUR", who, "", date(2026, 11, 2), 2**62, 1, 0)
+
+    async def overflowing(*deltas: facts.DeltaRow) -> list[str]:
+        async with world.service.database.transaction() as transaction:
+            await facts.append(transaction, deltas)
+        with capture_logs() as logs:
+            await world.settle()
+        return [log["tenant"] for log in logs if log["event"] == "sums_overflow"]
+
+    await world.apply(*small_company())
+    assert await overflowing(delta("counted", "p1")) == []
+    assert await overflowing(delta("two-people", "p1"), delta("two-people", "p2")) == ["two-people"]
+    assert await overflowing(delta("counted", "p1")) == ["counted"]
+
+
 async def test_they_count_once_they_are_corrected(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -102,6 +102,31 @@ async def _exactly(transaction: Transaction, key: Key) -> dict[str, Part]:
     return {each.subject: Part(each.value, each.count, each.unit) for each in found}
 
 
+async def test_what_waits_counts_on_its_day(world: World) -> None:
+    october, month = date(2026, 10, 1), ("calls_made", "month")
+    waiting = {date(2026, 10, 31): 1, NOVEMBER: 2, date(2026, 11, 30): 4, DECEMBER: 8}
+    async with world.service.database.transaction() as transaction:
+        await facts.append(
+            transaction,
+            [
+                (TENANT, "calls_made", "count", "p1", "", day, value, value, 0)
+                for day, value in waiting.items()
+            ],
+        )
+    keys = {
+        Key(*month, NOVEMBER, DECEMBER, "count", "person"): 6,
+        Key(*month, october, NOVEMBER, "count", "person"): 1,
+        Key("calls_made", "day", NOVEMBER, date(2026, 11, 2), "count", "person"): 2,
+        Key(*month, DECEMBER, date(2027, 1, 1), "count", "person"): 8,
+    }
+    async with world.service.database.transaction() as transaction:
+        for some in (*([key] for key in keys), list(keys), list(keys)[:2]):
+            _, found = await Slices().read(transaction, TENANT, DIRECTORY, some)
+            assert {key: parts["person:p1"].value for key, parts in found.items()} == {
+                key: keys[key] for key in some
+            }
+
+
 async def test_a_value_without_its_record_is_kept_until_that_comes(world: World) -> None:
     """Deltas are folded in any order: a correction may come before what it corrects."""
     await world.apply(*small_company())

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from schemas.directory import Assignment, Role, Territory
+from schemas.directory import Assignment, Membership, Role, Territory
 from schemas.spm import Goal
 from tests.integration.metrics.world import World, organisation, person, small_company
 from tests.support import TENANT, bearer
@@ -89,13 +89,18 @@ async def test_an_organisation_has_what_is_part_of_nothing_else(company: World) 
         Territory(**known, id="south", name="South", parent="world"),
         person(8),
         person(9, left=date(2026, 11, 1)),
+        person(10),
+        Membership(**known, id="m10", person="p10", team="dissolved"),
     )
     found = await subject(company, "org:all", "rep", "p1")
 
     assert (found["name"], found["above"]) == ("Acme", [])
     assert names(found["teams"]) == ["All-Sales"]
     assert names(found["territories"]) == ["Lost", "World"]
-    assert [(p["name"], p["may_see"]) for p in found["people"]] == [("Person 8", False)]
+    assert [(p["name"], p["may_see"]) for p in found["people"]] == [
+        ("Person 10", False),
+        ("Person 8", False),
+    ]
     assert not found["may_open"]
     assert (await subject(company, "org:all"))["may_open"]
 
