@@ -3,7 +3,7 @@
 from datetime import date, datetime
 from typing import ClassVar
 
-from sqlalchemy import ARRAY, Column, Date, DateTime, Index, MetaData, Table, Text, func
+from sqlalchemy import ARRAY, Column, Date, DateTime, Index, MetaData, Table, Text
 from sqlmodel import BigInteger, Field, SQLModel
 
 from kit.replica import ReplicaEpochRow, ReplicaRow
@@ -113,7 +113,7 @@ class Unpublished(SQLModel, table=True):
 class FoldState(SQLModel, table=True):
     """`sequence` moves with everything a board of the tenant is made from.
 
-    From `changes_from` on, `counter_change` says all that has happened to counters.
+    From `changes_from` on, `slice_change` says all that has happened to counters.
     """
 
     metadata: ClassVar[MetaData] = METADATA
@@ -126,21 +126,20 @@ class FoldState(SQLModel, table=True):
     )
 
 
-# The counters that a small fold has changed, as they were then: a row for each fold, kept until a
-# fold some seconds later. Its lists go together, so that it is no mapped class either.
-COUNTER_CHANGE = Table(
-    "counter_change",
+# The counters that a fold has changed, as they were then: a row for each metric, period and unit,
+# kept until a fold some seconds later. Its lists go together, so that it is no mapped class either.
+SLICE_CHANGE = Table(
+    "slice_change",
     METADATA,
     Column("tenant", ID, primary_key=True),
     Column("version", BigInteger, primary_key=True),  # the sequence that the fold has set
-    Column("metrics", ARRAY(Text), nullable=False),
-    Column("grains", ARRAY(Text), nullable=False),
-    Column("starts", ARRAY(Date), nullable=False),
-    Column("units", ARRAY(Text), nullable=False),
+    Column("metric", ID, primary_key=True),
+    Column("grain", ID, primary_key=True),
+    Column("start", Date, primary_key=True),
+    Column("unit", ID, primary_key=True),
     Column("subjects", ARRAY(Text), nullable=False),
     Column("values", ARRAY(BigInteger), nullable=False),
     Column("counts", ARRAY(BigInteger), nullable=False),
-    Column("told_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
 )
 
 

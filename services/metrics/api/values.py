@@ -243,7 +243,7 @@ def _add_all(routes: APIRouter, parts: Parts) -> None:
                 metric_of(await parts.context.catalogue_of(transaction, principal.tenant), metric)
             directory = await parts.context.directory_of(transaction, principal.tenant)
             kept = _kept(period_of(parts, directory, period)) if period else None
-            pending = await counters.pending_count(transaction, principal.tenant)
+            pending = (await counters.instant(transaction, principal.tenant)).pending
             rows = await counters.counters(
                 transaction,
                 principal.tenant,

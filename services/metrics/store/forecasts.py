@@ -128,7 +128,7 @@ class Forecasts:
         instant = int(self._clock().timestamp())
         now = instant - instant % QUARTER_HOUR
         async with self._database.transaction() as transaction:
-            sequence = (await counters.instants(transaction, [tenant]))[tenant].sequence
+            sequence = (await counters.instant(transaction, tenant)).sequence
             directory = await self._context.directory_of(transaction, tenant)
             day = directory.calendar.local_day(self._clock())
             kept = self._kept.get(tenant)

@@ -114,7 +114,7 @@ class Leaderboards:
             found = None
             while found is None:
                 # Before what the board is made of: who changes that moves the sequence with it.
-                instant = (await counters.instants(transaction, [tenant]))[tenant]
+                instant = await counters.instant(transaction, tenant)
                 definitions = (await self._definitions.of(transaction, tenant)).definitions
                 definition = definitions.get(board)
                 if definition is None:
@@ -134,7 +134,7 @@ class Leaderboards:
 
     async def _of(self, tenant: str, day: date) -> str:
         async with self._database.transaction() as transaction:
-            instant = (await counters.instants(transaction, [tenant]))[tenant]
+            instant = await counters.instant(transaction, tenant)
             return await self._version(transaction, tenant, instant, day)
 
     async def _computed(

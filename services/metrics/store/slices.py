@@ -32,25 +32,19 @@ WITH state AS MATERIALIZED (
         $2::text[], $3::text[], $4::date[], $5::date[], $6::text[], $7::text[], $8::bigint[]
     ) WITH ORDINALITY AS w (metric, grain, start, until, unit, kind, mark, number)
 ), waiting AS MATERIALIZED (
-    SELECT metric, unit, person, subjects, day, sum(value) AS value, sum(count) AS count
+    -- Grouped by what differs most, as PostgreSQL sorts for it.
+    SELECT person, subjects, metric, unit, day, sum(value) AS value, sum(count) AS count
     FROM pending WHERE tenant = $1 AND metric = ANY ($2::text[])
         AND day >= (SELECT min(start) FROM wanted) AND day < (SELECT max(until) FROM wanted)
-    GROUP BY metric, unit, person, subjects, day
-), change AS MATERIALIZED (
-    -- Filtered before it is joined: the planner takes any unnest for ten rows.
-    SELECT c.version, e.*
-    FROM counter_change c CROSS JOIN LATERAL unnest(
-        c.metrics, c.grains, c.starts, c.units, c.subjects, c.values, c.counts
-    ) AS e (metric, grain, start, unit, subject, value, count)
-    WHERE c.tenant = $1 AND c.version > (SELECT min(mark) FROM wanted WHERE follows)
-        AND e.metric = ANY ($2::text[]) AND e.grain = ANY ($3::text[])
-        AND e.start = ANY ($4::date[])
+    GROUP BY person, subjects, metric, unit, day
 )
-SELECT w.number - 1 AS number, array_agg(c.subject ORDER BY c.version) AS subjects,
-    array_agg(c.value ORDER BY c.version) AS values,
-    array_agg(c.count ORDER BY c.version) AS counts, NULL::numeric[] AS waiting
-FROM wanted w JOIN change c USING (metric, grain, start, unit)
-WHERE w.follows AND c.version > w.mark AND starts_with(c.subject, w.kind || ':')
+SELECT w.number - 1 AS number, array_agg(s.subject ORDER BY c.version) AS subjects,
+    array_agg(s.value ORDER BY c.version) AS values,
+    array_agg(s.count ORDER BY c.version) AS counts, NULL::numeric[] AS waiting
+FROM wanted w JOIN slice_change c ON c.tenant = $1 AND c.version > w.mark
+    AND (c.metric, c.grain, c.start, c.unit) = (w.metric, w.grain, w.start, w.unit)
+CROSS JOIN LATERAL unnest(c.subjects, c.values, c.counts) AS s (subject, value, count)
+WHERE w.follows AND starts_with(s.subject, w.kind || ':')
 GROUP BY w.number
 UNION ALL
 SELECT w.number - 1, array_agg(c.subject), array_agg(c.value), array_agg(c.count), NULL
@@ -69,7 +63,7 @@ FROM wanted w CROSS JOIN LATERAL (
     FROM waiting d CROSS JOIN LATERAL (
         SELECT 'person:' || d.person WHERE w.kind = 'person' AND d.person <> ''
         UNION ALL SELECT t FROM unnest(string_to_array(d.subjects, chr(31))) AS t
-        WHERE starts_with(t, w.kind || ':')
+        WHERE strpos(d.subjects, w.kind || ':') > 0 AND starts_with(t, w.kind || ':')
     ) AS s (subject)
     WHERE d.metric = w.metric AND d.unit = w.unit AND d.day >= w.start AND d.day < w.until
     GROUP BY s.subject

@@ -162,7 +162,7 @@ async def test_a_fold_of_which_nothing_is_left_is_another_instant(world: World) 
 
     assert (before.pending, after.pending) == (2, 0)
     assert after > before
-    told = "SELECT FROM counter_change WHERE version >= $1"
+    told = "SELECT FROM slice_change WHERE version >= $1"
     assert await world.fetch(told, after.sequence) == []
 
 
@@ -172,9 +172,11 @@ async def test_instants_are_of_each_tenant(world: World) -> None:
             transaction, [("other", "calls_made", "count", "p1", "", NOVEMBER, 1, 1, 0)]
         )
         found = await counters.instants(transaction, ["other", "nobody"])
+        alone = {name: await counters.instant(transaction, name) for name in found}
         _, slices = await Slices().read(transaction, "other", DIRECTORY, [])
 
     assert (found, slices) == ({"other": Instant(0, 1), "nobody": Instant(0, 0)}, {})
+    assert alone == found
 
 
 async def test_who_follows_folds_sees_counters_that_start_over(world: World) -> None:
@@ -202,7 +204,7 @@ async def _append(world: World, *deltas: Any) -> None:
 
 async def _instant(world: World) -> Instant:
     async with world.service.database.transaction() as transaction:
-        return (await counters.instants(transaction, [TENANT]))[TENANT]
+        return await counters.instant(transaction, TENANT)
 
 
 async def test_what_small_folds_tell_is_not_looked_for_among_all_counters(world: World) -> None:
@@ -229,7 +231,7 @@ async def test_what_small_folds_tell_is_not_looked_for_among_all_counters(world:
     assert await seen() == {"person:p1": 2}  # as it was told
     await fold(3, LARGE)
     assert await seen() == {"person:p1": 100}
-    assert await world.fetch("SELECT count(*) FROM counter_change") == [(2,)]
+    assert await world.fetch("SELECT count(DISTINCT version) FROM slice_change") == [(2,)]
 
 
 def _next(world: World) -> int:
