@@ -431,11 +431,14 @@ class Consumer:
         return tuple(chain.from_iterable(found.values()))
 
     async def _handle(self, records: tuple[Raw, ...]) -> None:
-        async with self._around_batch(len(records)):
-            await self._process(records)
+        self._oldest_in_hand = min(map(_TIMESTAMP_OF, records)) / 1000  # it waits from now on
+        try:
+            async with self._around_batch(len(records)):
+                await self._process(records)
+        finally:
+            self._oldest_in_hand = None
 
     async def _process(self, records: tuple[Raw, ...]) -> None:
-        self._oldest_in_hand = min(map(_TIMESTAMP_OF, records)) / 1000
         try:
             for part in parts(records):
                 self._in_hand_since = time.monotonic()
@@ -447,7 +450,7 @@ class Consumer:
             await self._stopping.wait()
             raise
         finally:
-            self._in_hand_since = self._oldest_in_hand = None
+            self._in_hand_since = None
             self._last_ended = time.monotonic()
 
     async def finish_batch(self) -> None:

@@ -11,7 +11,7 @@ and `/metrics` (Prometheus).
 import asyncio
 import contextlib
 import gc
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -69,9 +69,10 @@ class Service:
     keeps_history: bool = False
     # Which of its lanes this process reads (schemas.topics); none: it only answers HTTP.
     lanes: Sequence[str] = ("",)
-    # How many messages a lane other than the live one takes at once, and what is around each batch.
+    # How many messages a lane other than the live one takes at once.
     lane_records: int = MAX_RECORDS
-    around_batch: AroundBatch = nothing_around
+    # What is around each batch of a lane.
+    around: Mapping[str, AroundBatch] = field(default_factory=dict)
     processor: Processor = field(init=False)
     # The processors' own way onto Kafka: a producer has one request under way per broker, and what
     # HTTP callers wait for must not queue behind a batch's results, nor these behind that.
@@ -120,7 +121,7 @@ class Service:
                         processor=self._new_processor() if lane else self.processor,
                         lane=lane,
                         max_records=self.lane_records if lane else MAX_RECORDS,
-                        around_batch=self.around_batch if lane else nothing_around,
+                        around_batch=self.around.get(lane, nothing_around),
                     )
                     stack.push_async_callback(consumer.stop)
                     await consumer.start()

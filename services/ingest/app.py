@@ -90,11 +90,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         current=handlers.current,
         lanes=[lane for role, lane in LANES.items() if role in settings.roles],
         lane_records=1 if beside_live else BACKFILL_RECORDS,
-        around_batch=GiveWay(
-            live_lag_seconds,
-            messages_per_second=settings.backfill_rate,
-            share=BESIDE_LIVE if beside_live else 1.0,
-        ),
+        around={
+            LANES["backfill"]: GiveWay(
+                live_lag_seconds,
+                messages_per_second=settings.backfill_rate,
+                share=BESIDE_LIVE if beside_live else 1.0,
+            )
+        },
         jobs=[
             Job("refresh-sources", REFRESH_SECONDS, refresh_sources),
             forget_events(database, now_us=clock.real_micros, days=settings.event_days),

@@ -65,10 +65,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     # What a commit leaves to do is done at once where it was; other replicas look by the clock.
     watched = Job("boards", BOARDS_SECONDS, hub.tick, settings.board_seconds)
-    folder = Folder(database, context, rows=settings.fold_rows)
+    folder = Folder(database, context, rows=settings.fold_rows, waiting=settings.waiting_rows)
     fold = Job("fold", settings.fold_seconds, folder.fold)
     measures = MeasurePublisher(database, publisher, rows=settings.publish_rows)
-    recounter = Recounter(settings.kit, database, context, handler, share=settings.recount_share)
+    recounter = Recounter(
+        settings.kit,
+        database,
+        context,
+        handler,
+        room=folder.room,
+        share=settings.recount_share,
+    )
 
     def applied() -> None:
         watched.due.set()
@@ -89,6 +96,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         database=database,
         publisher=publisher,
         apply=handler.apply,
+        around={"": folder.room},
         checksum=checksum,
         prepare=recounter.prepare,
         settle=settle,

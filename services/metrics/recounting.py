@@ -17,6 +17,7 @@ import msgspec
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
+from kit.consumer import AroundBatch
 from kit.database import Database
 from kit.settings import KitSettings
 from schemas.crm import Record
@@ -37,7 +38,10 @@ log = structlog.get_logger(__name__)
 
 
 class Recounter:
-    """Serves the recounts that are asked for; `share` of its time, the rest is for live batches."""
+    """Serves the recounts that are asked for; `share` of its time, the rest is for live batches.
+
+    `room` is around what is applied at once, as it is around live batches.
+    """
 
     def __init__(
         self,
@@ -46,12 +50,14 @@ class Recounter:
         context: Context,
         handler: Handler,
         *,
-        share: float = 1.0,
+        room: AroundBatch,
+        share: float,
     ) -> None:
         self._settings = settings
         self._database = database
         self._context = context
         self._handler = handler
+        self._room = room
         self._share = share
         self._topic = settings.topic_prefix + topic_of(Record).name
 
@@ -126,7 +132,7 @@ class Recounter:
             if (record := _wanted(message, wanted)) is not None
         ]
         finished = all(positions[partition] >= end for partition, end in ends.items())
-        async with self._database.transaction() as transaction:
+        async with self._room(len(records)), self._database.transaction() as transaction:
             if not await transaction.try_lock(RECOUNT_LOCK):
                 return  # another replica is at it
             await self._handler.apply_records(transaction, records, again=True)

@@ -36,6 +36,11 @@ class Settings(BaseSettings):
     fold_rows: int = Field(
         default=50_000, gt=0, description="Deltas per fold: bounds its memory and its transaction."
     )
+    waiting_rows: int = Field(
+        default=300_000,
+        gt=0,
+        description="Deltas that may wait: boards look through them. Above, applying waits too.",
+    )
     publish_rows: int = Field(
         default=5_000, gt=0, description="Measures per publication: bounds its memory."
     )

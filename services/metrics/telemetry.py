@@ -28,7 +28,8 @@ RECOUNT_LEFT = Gauge(
 )
 PENDING = Gauge(
     "pacesetter_metrics_pending_deltas",
-    "Deltas that waited when last folded here. At METRICS_FOLD_ROWS for long: the store is slow.",
+    "Deltas that waited when last folded here. At METRICS_FOLD_ROWS for long: a backlog is worked "
+    "off, or the store is slow; above METRICS_WAITING_ROWS applying waits for the folds.",
 )
 FOLDED = Counter(
     "pacesetter_metrics_folded_deltas_total",

@@ -2,9 +2,9 @@
 
 The metrics service's own store and boards, without Kafka and HTTP: people, goals, deals and calls
 are applied and folded as they are live. Then, tick after tick, some people's numbers move, and each
-board is read twice: for the first time since, when the changes are read from the database and the
-board is computed, and again, as by everybody after. A read is the first rows with their movement,
-and the rows around somebody.
+board is read: for the first time since, when the changes wait to be folded (`waiting`), are read
+from the database and the board is computed; once they are folded (`folded`); and again, as by
+everybody after. A read is the first rows with their movement, and the rows around somebody.
 
 Shown are the time in the database (of its statements, as the driver measures them), that of the
 whole read, and the CPU of this process, where the driver's is included.
@@ -25,6 +25,7 @@ import typer
 import uvloop
 import yaml
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 from sqlalchemy import event
 
@@ -53,6 +54,7 @@ TOP = 50
 AROUND = 5
 AT_ONCE = 2_000
 LEVELS = (50, 99)
+KINDS = ("opened", "waiting", "folded", "again")  # of reads
 BOARDS: dict[str, dict[str, Any]] = {
     "value": {"metric": "revenue_won", "columns": ["deals_won", "calls_made"]},
     "attainment": {"metric": "revenue_won", "rank_by": "attainment", "columns": ["deals_won"]},
@@ -85,8 +87,12 @@ class World:
         self.database = Database(dsn, migrations=HERE / "migrations")
         context = Context(metrics, shipped.published)
         self._handler = Handler(context)
+        fields = Settings.model_fields
         self._folder = Folder(
-            self.database, context, rows=Settings.model_fields["fold_rows"].default
+            self.database,
+            context,
+            rows=fields["fold_rows"].default,
+            waiting=fields["waiting_rows"].default,
         )
         definitions = Definitions(context, shipped)
         self.leaderboards = Leaderboards(self.database, context, definitions, real_time)
@@ -100,10 +106,13 @@ class World:
         connection.driver_connection.add_query_logger(add)
 
     async def apply(self, states: Sequence[State]) -> None:
-        """Apply in batches, and fold."""
+        """Apply in batches."""
         for start in range(0, len(states), AT_ONCE):
             async with self.database.transaction() as transaction:
                 await self._handler.apply(transaction, Batch(states[start : start + AT_ONCE]))
+
+    async def fold(self) -> None:
+        """Fold all that waits."""
         await self._folder.settle()
 
     async def read(self, board: str, person: str, figures: Figures) -> None:
@@ -189,18 +198,25 @@ async def run(dsn: str, people: int, moved: int, ticks: int) -> dict[tuple[str, 
         states.append(_deal(next(numbers), who, chance, stamp))
         states += [_call(next(numbers), who, stamp) for _ in range(CALLS)]
     await world.apply(states)
-    found = {(b, kind): Figures() for b in BOARDS for kind in ("opened", "moved", "again")}
-    for tick in range(ticks + 1):
-        if tick:
-            stamp = datetime.now(UTC).isoformat()
-            some = [chance.randrange(people) for _ in range(moved)]
-            changes: list[State] = [_call(next(numbers), who, stamp) for who in some[::2]]
-            changes += [_deal(next(numbers), who, chance, stamp) for who in some[1::2]]
-            await world.apply(changes)
+    await world.fold()
+    found = {(b, kind): Figures() for b in BOARDS for kind in KINDS}
+
+    async def read(kind: str) -> None:
         for board in BOARDS:
             person = f"person:p{chance.randrange(people)}"
-            await world.read(board, person, found[board, "moved" if tick else "opened"])
-            await world.read(board, person, found[board, "again"])
+            await world.read(board, person, found[board, kind])
+
+    await read("opened")
+    for _ in track(range(ticks), f"{ticks} ticks", console=console, transient=True):
+        stamp = datetime.now(UTC).isoformat()
+        some = [chance.randrange(people) for _ in range(moved)]
+        changes: list[State] = [_call(next(numbers), who, stamp) for who in some[::2]]
+        changes += [_deal(next(numbers), who, chance, stamp) for who in some[1::2]]
+        await world.apply(changes)
+        await read("waiting")
+        await world.fold()
+        await read("folded")
+        await read("again")
     await world.database.close()
     return found
 

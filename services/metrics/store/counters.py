@@ -326,6 +326,12 @@ async def waiting_tenants(transaction: Transaction) -> list[str]:
     return [row[0] for row in rows]
 
 
+async def waits(transaction: Transaction, *, more_than: int, but: Iterable[str]) -> bool:
+    """Whether more than so many deltas wait, those of some tenants aside."""
+    query = "SELECT true FROM pending WHERE tenant <> ALL ($2::text[]) OFFSET $1 LIMIT 1"
+    return bool(await transaction.driver.fetchval(query, more_than, list(but)))
+
+
 async def fold(
     transaction: Transaction,
     groups: Sequence[Group],

@@ -13,7 +13,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
 
 from kit import consumer as consumer_module
-from kit.consumer import Batch, Consumer, Processor
+from kit.consumer import AroundBatch, Batch, Consumer, Processor, nothing_around
 from kit.database import Database, Transaction
 from kit.kafka import create_topics
 from kit.publisher import Publisher
@@ -57,7 +57,7 @@ class Harness:
         self.batches.append(len(goals))
         return []
 
-    def consumer(self) -> Consumer:
+    def consumer(self, around_batch: AroundBatch = nothing_around) -> Consumer:
         processor = Processor(
             service=SERVICE,
             prefix=self.settings.topic_prefix,
@@ -65,11 +65,15 @@ class Harness:
             publisher=self.publisher,
             apply=self.apply,
         )
-        return Consumer(self.settings, service=SERVICE, processor=processor)
+        return Consumer(
+            self.settings, service=SERVICE, processor=processor, around_batch=around_batch
+        )
 
     @asynccontextmanager
-    async def consuming(self) -> AsyncIterator[Consumer]:
-        consumer = self.consumer()
+    async def consuming(
+        self, around_batch: AroundBatch = nothing_around
+    ) -> AsyncIterator[Consumer]:
+        consumer = self.consumer(around_batch)
         await consumer.start()
         try:
             yield consumer
@@ -141,6 +145,32 @@ async def test_states_arrive_once_and_a_restart_goes_on_where_it_stopped(harness
         await harness.until_seen(501)
 
     assert sum(harness.batches) == handled + 1
+
+
+async def test_a_batch_that_has_to_wait_is_late_but_not_stuck(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumer_module, "STUCK_SECONDS", 0.0)
+    entered, free = asyncio.Event(), asyncio.Event()
+
+    @asynccontextmanager
+    async def wait(_messages: int) -> AsyncIterator[None]:
+        entered.set()
+        await free.wait()
+        yield
+
+    await harness.publisher.publish([a_goal(1)])
+    async with harness.consuming(wait) as consumer, asyncio.timeout(20):
+        await entered.wait()
+        late, stuck = consumer.lag_seconds(), consumer.stuck()
+        free.set()
+        await harness.until_seen(1)
+        await consumer.finish_batch()
+        after = consumer.lag_seconds()
+
+    assert late > 0
+    assert not stuck
+    assert after == 0
 
 
 async def test_what_cannot_be_read_is_put_aside_alone_with_its_bytes_and_reason(

@@ -1,5 +1,6 @@
 """Folding, and what is published of it."""
 
+import asyncio
 from collections.abc import Iterable
 from datetime import date
 from decimal import Decimal
@@ -18,6 +19,7 @@ from schemas.directory import Directory
 from schemas.spm import Goal, Measure
 from services.metrics import jobs, tables
 from services.metrics.domain.numbers import Part
+from services.metrics.jobs import Folder
 from services.metrics.store import counters, facts
 from services.metrics.store.slices import Key, Slices
 from tests.integration.metrics.world import World, call, organisation, small_company, won
@@ -116,6 +118,46 @@ async def test_sums_overflow_wherever_they_meet(world: World) -> None:
     assert await overflowing(delta("counted", "p1")) == []
     assert await overflowing(delta("two-people", "p1"), delta("two-people", "p2")) == ["two-people"]
     assert await overflowing(delta("counted", "p1")) == ["counted"]
+
+
+@pytest.fixture
+def narrow(world: World, monkeypatch: pytest.MonkeyPatch) -> Folder:
+    """The service's folder, with room for three deltas, that takes two at a time."""
+    folder: Folder = world.service.around[""].__self__  # type: ignore[attr-defined]
+    monkeypatch.setattr(folder, "_rows", 2)
+    monkeypatch.setattr(folder, "_waiting", 3)
+    monkeypatch.setattr(jobs, "LOOK_AFTER", 10)
+    return folder
+
+
+async def test_a_batch_waits_until_few_enough_deltas_do(world: World, narrow: Folder) -> None:
+    async def waiting_in(messages: int) -> int:
+        async with narrow.room(messages):
+            return int((await world.fetch("SELECT count(*) FROM pending"))[0][0])
+
+    await world.apply(*small_company())
+    await world.settle()
+    async with world.service.database.transaction() as transaction:
+        await facts.append(
+            transaction,
+            [
+                (TENANT, "calls_made", "count", f"p{n}", "", date(2026, 11, 2), 1, 1, 0)
+                for n in range(8)
+            ],
+        )
+    assert await waiting_in(9) == 8  # it isn't looked at each batch
+    assert await waiting_in(1) == 2
+    assert await waiting_in(10) == 2  # there is room
+
+
+async def test_what_is_set_aside_holds_nobody_up(world: World, narrow: Folder) -> None:
+    absurd = ("other", "revenue_won", "EUR", "p1", "", date(2026, 11, 2), 2**62, 1, 0)
+    async with world.service.database.transaction() as transaction:
+        await facts.append(transaction, [absurd] * 8)
+    async with asyncio.timeout(10), narrow.room(10), narrow.room(10):
+        pass
+
+    assert (await world.fetch("SELECT count(*) FROM pending"))[0][0] == 8
 
 
 async def test_they_count_once_they_are_corrected(
