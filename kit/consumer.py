@@ -308,8 +308,8 @@ class Processor:
 class Consumer:
     """A service's member of one lane's consumer group, on FastStream.
 
-    `around_batch`, given the number of messages, is entered before each batch and left after it: a
-    lane that must give way to another waits there.
+    `around_batch`, given the number of messages, is entered before each batch and left after it:
+    who must give way to something else waits there. What it raises has the batch come again.
     """
 
     def __init__(

@@ -31,7 +31,9 @@ MANY_DELTAS = 200  # of one fold: fewer cost little, however long it had to wait
 REST_RATIO = 1.0  # half of the time is for folding, the rest for what is to be folded
 OVERFLOWING_SECONDS = 60.0  # then a tenant whose sums were too large is tried again
 LONGEST_REST_SECONDS = 0.25  # measures stay well under a second behind
-LOOK_AFTER = 10_000  # messages applied: then it is looked how many deltas wait
+LOOK_AFTER = 10_000  # messages: then it is looked how many deltas wait
+LOOK_SECONDS = 0.25  # between two looks while it is too many
+LONGEST_WAIT_SECONDS = 10.0  # then a batch is applied all the same: late is not never
 
 
 class Folder:
@@ -42,7 +44,7 @@ class Folder:
         self._context = context
         self._rows = rows
         self._waiting = waiting  # so many deltas may wait
-        self._unlooked = 0  # messages applied since they were last counted
+        self._unlooked = 0  # messages taken since it was looked
         self._since_vacuum = 0
         self._resting_until = 0.0
         self._overflowing: dict[str, float] = {}  # tenants, and until when they are left alone
@@ -75,12 +77,23 @@ class Folder:
 
     async def settle(self) -> None:
         """Fold until nothing is pending."""
-        while await self._fold_in_turn():
-            pass
+        while True:
+            try:
+                async with self._database.transaction() as transaction:
+                    await transaction.lock(counters.FOLD_LOCK)
+                    aside = self._set_aside(time.perf_counter())
+                    groups = await self._fold(transaction, self._rows, but=aside)
+            except NumericValueOutOfRangeError:
+                await self._find_overflow()
+                continue
+            if not groups:
+                return
+            self._since_vacuum += sum(group.deltas for group in groups)
+            await self.vacuum()
 
     @asynccontextmanager
     async def room(self, messages: int) -> AsyncIterator[None]:
-        """Around a batch: when too many deltas wait, it is applied once enough of them are folded.
+        """Around a batch: while too many deltas wait to be folded, so does it, within bounds.
 
         Boards look through what waits. Applying is faster than folding, so that after a pause, or
         while the past is read, they would take longer and longer. What is set aside doesn't count.
@@ -88,28 +101,22 @@ class Folder:
         self._unlooked += messages
         if self._unlooked >= LOOK_AFTER:
             self._unlooked = 0
-            while await self._crowded() and await self._fold_in_turn():
-                pass
+            began = time.monotonic()
+            while await self._crowded():
+                if time.monotonic() - began >= LONGEST_WAIT_SECONDS:
+                    break
+                await asyncio.sleep(LOOK_SECONDS)
+            telemetry.HELD_UP_SECONDS.inc(time.monotonic() - began)
         yield
 
     async def _crowded(self) -> bool:
-        async with self._database.transaction() as transaction:
-            aside = self._set_aside(time.perf_counter())
-            return await counters.waits(transaction, more_than=self._waiting, but=aside)
-
-    async def _fold_in_turn(self) -> bool:
-        """Fold once, after whoever does; False when there was nothing to fold."""
         try:
             async with self._database.transaction() as transaction:
-                await transaction.lock(counters.FOLD_LOCK)
                 aside = self._set_aside(time.perf_counter())
-                groups = await self._fold(transaction, self._rows, but=aside)
-        except NumericValueOutOfRangeError:
-            await self._find_overflow()
-            return True
-        self._since_vacuum += sum(group.deltas for group in groups)
-        await self.vacuum()
-        return bool(groups)
+                return await counters.waits(transaction, more_than=self._waiting, but=aside)
+        except Exception:  # whoever applies the batch says so, and tries again
+            log.exception("waiting_deltas_not_counted")
+            return False
 
     async def vacuum(self) -> None:
         """Free the space of folded deltas once it is worth it: every fold reads the whole table."""
@@ -149,7 +156,7 @@ class Folder:
                 else:
                     break
             else:
-                self._overflowing[tenant] = now + OVERFLOWING_SECONDS
+                self._overflowing[tenant] = time.perf_counter() + OVERFLOWING_SECONDS
                 log.error("sums_overflow", tenant=tenant, reason=reason)
 
     async def _fold(

@@ -84,11 +84,12 @@ class Recounter:
             return
         async with self._reading() as reader:
             while waiting := await self._waiting():
-                began = time.monotonic()
-                if waiting[0].scan:
-                    await self._go_on(reader, waiting)
-                else:
-                    await self._begin(reader, waiting)
+                async with self._room(MAX_RECORDS):
+                    began = time.monotonic()
+                    if waiting[0].scan:
+                        await self._go_on(reader, waiting)
+                    else:
+                        await self._begin(reader, waiting)
                 await asyncio.sleep((time.monotonic() - began) * (1 / self._share - 1))
 
     async def _waiting(self) -> list[Recount]:
@@ -132,7 +133,7 @@ class Recounter:
             if (record := _wanted(message, wanted)) is not None
         ]
         finished = all(positions[partition] >= end for partition, end in ends.items())
-        async with self._room(len(records)), self._database.transaction() as transaction:
+        async with self._database.transaction() as transaction:
             if not await transaction.try_lock(RECOUNT_LOCK):
                 return  # another replica is at it
             await self._handler.apply_records(transaction, records, again=True)

@@ -28,8 +28,13 @@ RECOUNT_LEFT = Gauge(
 )
 PENDING = Gauge(
     "pacesetter_metrics_pending_deltas",
-    "Deltas that waited when last folded here. At METRICS_FOLD_ROWS for long: a backlog is worked "
-    "off, or the store is slow; above METRICS_WAITING_ROWS applying waits for the folds.",
+    "Deltas that waited when last folded here, METRICS_FOLD_ROWS at most. There for long: a "
+    "backlog is worked off, or the store is slow.",
+)
+HELD_UP_SECONDS = Counter(
+    "pacesetter_metrics_held_up_seconds_total",
+    "Time that batches waited because more deltas than METRICS_WAITING_ROWS did, so that boards "
+    "stay quick. Rising for long: folding is what limits this store; look at the fold's time.",
 )
 FOLDED = Counter(
     "pacesetter_metrics_folded_deltas_total",

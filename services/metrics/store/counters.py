@@ -60,7 +60,9 @@ WITH delta AS (
     GROUP BY tenant
 ), forgotten AS (
     DELETE FROM slice_change USING of_tenant
-    WHERE slice_change.tenant = of_tenant.tenant AND version < {version} - {kept}
+    -- Also those of a clock that was ahead: until it is as late as that, nothing would be old.
+    WHERE slice_change.tenant = of_tenant.tenant
+        AND version NOT BETWEEN {version} - {kept} AND {version} + {kept}
     RETURNING slice_change.tenant, version
 ), moved AS (
     -- Never behind an earlier sequence, whatever the clocks of two replicas say: who reads only
@@ -102,6 +104,7 @@ WITH delta AS (
     SET version = excluded.version
 )
 INSERT INTO slice_change
+    (tenant, version, metric, grain, start, unit, subjects, values, counts)
 SELECT tenant, sequence, metric, grain, start, unit,
     array_agg(subject), array_agg(value), array_agg(count)
 FROM folded JOIN moved USING (tenant) JOIN of_tenant USING (tenant)

@@ -17,7 +17,7 @@ from kit.publisher import PublishError
 from schemas.base import State
 from schemas.directory import Directory
 from schemas.spm import Goal, Measure
-from services.metrics import jobs, tables
+from services.metrics import jobs, tables, telemetry
 from services.metrics.domain.numbers import Part
 from services.metrics.jobs import Folder
 from services.metrics.store import counters, facts
@@ -120,6 +120,16 @@ async def test_sums_overflow_wherever_they_meet(world: World) -> None:
     assert await overflowing(delta("counted", "p1")) == ["counted"]
 
 
+def _calls(tenant: str, count: int) -> list[facts.DeltaRow]:
+    when = date(2026, 11, 2)
+    return [(tenant, "calls_made", "count", f"p{n}", "", when, 1, 1, 0) for n in range(count)]
+
+
+async def _waiting_in(world: World, folder: Folder, messages: int) -> int:
+    async with folder.room(messages):
+        return int((await world.fetch("SELECT count(*) FROM pending"))[0][0])
+
+
 @pytest.fixture
 def narrow(world: World, monkeypatch: pytest.MonkeyPatch) -> Folder:
     """The service's folder, with room for three deltas, that takes two at a time."""
@@ -127,37 +137,60 @@ def narrow(world: World, monkeypatch: pytest.MonkeyPatch) -> Folder:
     monkeypatch.setattr(folder, "_rows", 2)
     monkeypatch.setattr(folder, "_waiting", 3)
     monkeypatch.setattr(jobs, "LOOK_AFTER", 10)
+    monkeypatch.setattr(jobs, "LOOK_SECONDS", 0.01)
     return folder
 
 
 async def test_a_batch_waits_until_few_enough_deltas_do(world: World, narrow: Folder) -> None:
-    async def waiting_in(messages: int) -> int:
-        async with narrow.room(messages):
-            return int((await world.fetch("SELECT count(*) FROM pending"))[0][0])
-
-    await world.apply(*small_company())
-    await world.settle()
     async with world.service.database.transaction() as transaction:
-        await facts.append(
-            transaction,
-            [
-                (TENANT, "calls_made", "count", f"p{n}", "", date(2026, 11, 2), 1, 1, 0)
-                for n in range(8)
-            ],
-        )
-    assert await waiting_in(9) == 8  # it isn't looked at each batch
-    assert await waiting_in(1) == 2
-    assert await waiting_in(10) == 2  # there is room
+        await facts.append(transaction, _calls(TENANT, 8))
+    assert await _waiting_in(world, narrow, 9) == 8  # it isn't looked at each batch
+    batch = asyncio.create_task(_waiting_in(world, narrow, 1))
+    for left in (6, 4, 2):
+        await asyncio.sleep(0.1)
+        assert not batch.done()
+        await world.job("fold")
+        assert (await world.fetch("SELECT count(*) FROM pending"))[0][0] == left
+    async with asyncio.timeout(5):
+        assert await batch == 2
+        assert await _waiting_in(world, narrow, 10) == 2  # there is room
 
 
-async def test_what_is_set_aside_holds_nobody_up(world: World, narrow: Folder) -> None:
+async def test_a_batch_does_not_wait_for_ever(
+    world: World, narrow: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "LONGEST_WAIT_SECONDS", 0.2)
+    async with world.service.database.transaction() as transaction:
+        await facts.append(transaction, _calls(TENANT, 8))
+    before = telemetry.HELD_UP_SECONDS._value.get()
+
+    assert await _waiting_in(world, narrow, 10) == 8
+    assert telemetry.HELD_UP_SECONDS._value.get() - before >= 0.2
+
+
+async def test_a_batch_does_not_wait_for_what_is_set_aside(world: World, narrow: Folder) -> None:
     absurd = ("other", "revenue_won", "EUR", "p1", "", date(2026, 11, 2), 2**62, 1, 0)
     async with world.service.database.transaction() as transaction:
         await facts.append(transaction, [absurd] * 8)
-    async with asyncio.timeout(10), narrow.room(10), narrow.room(10):
-        pass
+    await world.job("fold")
+    async with world.service.database.transaction() as transaction:
+        await facts.append(transaction, _calls(TENANT, 3))
 
-    assert (await world.fetch("SELECT count(*) FROM pending"))[0][0] == 8
+    async with asyncio.timeout(jobs.LONGEST_WAIT_SECONDS / 2):
+        assert await _waiting_in(world, narrow, 10) == 8 + 3
+
+
+async def test_a_batch_goes_on_when_nobody_can_say_what_waits(
+    world: World, narrow: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lost(*_: Any, **__: Any) -> bool:
+        raise ConnectionError("gone")
+
+    monkeypatch.setattr(counters, "waits", lost)
+    with capture_logs() as logs:
+        assert await _waiting_in(world, narrow, 10) == 0
+
+    assert [log["event"] for log in logs] == ["waiting_deltas_not_counted"]
 
 
 async def test_they_count_once_they_are_corrected(
