@@ -161,13 +161,11 @@ SELECT metric, subject, unit, sum(value) AS value, sum(count) AS count FROM (
         AND subject = ANY ($6::text[])
     UNION ALL
     SELECT p.metric, s.subject, p.unit, p.value, p.count
-    FROM pending p CROSS JOIN LATERAL (
-        SELECT 'org:all'
-        UNION ALL SELECT 'person:' || p.person
-        UNION ALL SELECT unnest(string_to_array(p.subjects, chr(31)))
-    ) AS s (subject)
+    -- Not each delta's subjects, of which most aren't asked for: that takes twice as long for one.
+    FROM pending p JOIN unnest($6::text[]) AS s (subject) ON s.subject = 'org:all'
+        OR s.subject = 'person:' || p.person
+        OR s.subject = ANY (string_to_array(p.subjects, chr(31)))
     WHERE tenant = $1 AND metric = ANY ($2::text[]) AND day >= $4 AND day < $5
-        AND s.subject = ANY ($6::text[])
 ) AS parts
 GROUP BY metric, subject, unit HAVING sum(count) <> 0 ORDER BY metric, subject, unit
 """
